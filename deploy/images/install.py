@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
-EXTRAS: Final = {"api": "", "worker": "[engine]"}
-"""The services, and the extra of their distribution that runs them."""
+EXTRAS: Final = {"api": "[tracing]", "worker": "[engine,tracing]"}
+"""The services, and the extras of their distributions that run and trace them."""
 _TRACE: Final = re.compile(r"(^|/)(direct_url\.json|uv_cache\.json|INSTALLER|REQUESTED|\.lock),")
 """Files with paths and times of the installation, as the lines of a RECORD begin."""
 

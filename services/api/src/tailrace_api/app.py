@@ -63,6 +63,8 @@ from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.provision import ensure
 from tailrace_shared.nats.startup import StartupLimit
 from tailrace_shared.nats.topology import topology
+from tailrace_shared.process.tracing import Tracing, start_tracing
+from tailrace_shared.redact.credentials import redact_credentials
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.stores.estimator_cache import EstimatorCache
 from tailrace_shared.stores.execution_log import LogEdge
@@ -118,12 +120,22 @@ async def create_app(settings: ApiSettings) -> AsyncIterator[Api]:
         StartupError: NATS, its configuration or the settings prevent the start.
     """
     allowed_origins(settings)
-    async with verifier_from(settings) as verifier, _connected(settings, verifier) as api:
-        yield api
+    tracing = start_tracing("api", redact_credentials)
+    try:
+        async with (
+            verifier_from(settings) as verifier,
+            _connected(settings, verifier, tracing) as api,
+        ):
+            yield api
+    finally:
+        if tracing is not None:
+            await asyncio.to_thread(tracing.shutdown)
 
 
 @contextlib.asynccontextmanager
-async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncIterator[Api]:
+async def _connected(
+    settings: ApiSettings, verifier: Verifier | None, tracing: Tracing | None
+) -> AsyncIterator[Api]:
     callbacks, limit = _ConnectionCallbacks(), StartupLimit(settings.nats_connect_timeout)
     client = await connect(
         settings,
@@ -144,6 +156,7 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
         edge, key = await limit.retry(lambda: _prepare(jetstream, stores, rate_limit, settings))
         knowledge = _knowledge(stores, settings)
         hub = callbacks.hub = _hub(knowledge, LiveSubscription(client), subjects, edge, settings)
+        hub.runtime.tracing = tracing
         clients = ClientCount(client, subjects, hub.quota.of_tenant)
         await clients.listen()
         await announce(client, subjects, "api", f"{socket.gethostname()}-{os.getpid()}")
@@ -167,7 +180,7 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
         ]
         app = Starlette(
             routes=[*operations, *collect_operations(DocumentationRoutes(settings, operations))],
-            middleware=_middleware(settings, hub, metrics, verifier, tickets),
+            middleware=_middleware(settings, hub, metrics, verifier, tickets, tracing),
             exception_handlers=dict(EXCEPTION_HANDLERS),
         )
         # A redirect to the path without its slash would drop the body of a POST.
@@ -263,7 +276,12 @@ def _operations(
 
 
 def _middleware(
-    settings: ApiSettings, hub: Hub, metrics: Metrics, verifier: Verifier | None, tickets: Tickets
+    settings: ApiSettings,
+    hub: Hub,
+    metrics: Metrics,
+    verifier: Verifier | None,
+    tickets: Tickets,
+    tracing: Tracing | None,
 ) -> list[Middleware]:
     """Return the middleware, outermost first."""
 
@@ -274,7 +292,7 @@ def _middleware(
     cors = [Middleware(Cors, settings=settings)] if settings.cors_origins else []
     return [
         *cors,
-        Middleware(AccessLog, metrics=metrics),
+        Middleware(AccessLog, metrics=metrics, tracing=tracing),
         Middleware(CsrfProtection, settings=settings),
         Middleware(Authorization, verifier=verifier, tickets=tickets, retry_later=retry_later),
         Middleware(PendingBodies, settings=settings),

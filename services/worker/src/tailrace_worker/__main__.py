@@ -68,6 +68,8 @@ def main() -> None:
     try:
         worker.stop(timeout=int((parts.settings.drain_grace + _JOIN_MARGIN_S) * 1000))
         parts.broker.close()
+        if parts.tracing is not None:
+            parts.tracing.shutdown()
         _log.info("stopped")
     finally:
         # A synchronous node that ignores its cancellation must not keep the process alive.

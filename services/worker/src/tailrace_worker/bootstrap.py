@@ -21,10 +21,12 @@ from tailrace_shared.nats.jobs import (
     DELIVER_TRIGGER_ACTOR,
     EXECUTIONS_QUEUE,
     START_SCHEDULED_ACTOR,
+    TRACEPARENT,
     TRIGGERS_QUEUE,
 )
 from tailrace_shared.process.settings_reader import read_settings, warn_of_service_links
 from tailrace_shared.process.telemetry import configure_logging
+from tailrace_shared.process.tracing import Tracing, start_tracing
 from tailrace_shared.redact.credentials import redact_credentials
 from tailrace_shared.settings import WorkerSettings
 from tailrace_worker.broker import NatsBroker
@@ -90,6 +92,7 @@ class WorkerParts:
     settings: WorkerSettings
     broker: NatsBroker
     engine: Engine
+    tracing: Tracing | None
 
 
 def build() -> WorkerParts:
@@ -100,11 +103,16 @@ def build() -> WorkerParts:
     """
     settings = read_settings(WorkerSettings)
     secrets = SecretStore(settings.secrets_dir, settings.secrets_tenants, os.environ)
-    configure_logging(settings, "worker", lambda line: redact_credentials(secrets.redact(line)))
+
+    def redact(text: str) -> str:
+        return redact_credentials(secrets.redact(text))
+
+    configure_logging(settings, "worker", redact)
+    tracing = start_tracing("worker", redact)
     warn_of_service_links()
     http = HttpLimits(settings.http_allow, settings.http_connections, settings.http_timeout)
     registry = load_registry(settings.nodes, http)
-    engine = Engine(settings, registry, secrets)
+    engine = Engine(settings, registry, secrets, tracing)
     actor_runner = ActorRunner(settings, lambda: engine.services)
     broker = NatsBroker(
         url=settings.nats_url,
@@ -128,7 +136,7 @@ def build() -> WorkerParts:
     broker.add_middleware(ActorRunnerMiddleware(actor_runner))
     declare_actors(broker, engine)
     declare_actor_nodes(broker, registry, actor_runner)
-    return WorkerParts(settings, broker, engine)
+    return WorkerParts(settings, broker, engine, tracing)
 
 
 def declare_actors(broker: NatsBroker, engine: Engine) -> None:
@@ -160,7 +168,12 @@ def _advance(engine: Engine) -> Callable[[str, str], None]:
         # Dramatiq declares a message, but gives what the broker made of it.
         message: Any = CurrentMessage.get_current_message()
         is_first = isinstance(message, NatsMessage) and message.deliveries == 1
-        engine.advance(tenant, execution, message.stored_at if is_first else None)
+        engine.advance(
+            tenant,
+            execution,
+            message.stored_at if is_first else None,
+            "" if message is None else message.options.get(TRACEPARENT, ""),
+        )
 
     return advance
 

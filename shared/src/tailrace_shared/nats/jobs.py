@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 import uuid_utils
 
+from tailrace_shared.process.tracing import current_traceparent
 from tailrace_shared.recurrence import with_seconds
 
 EXECUTIONS_QUEUE: Final = "executions"
@@ -25,6 +26,9 @@ RUN_INPUT: Final = "run_input"
 
 OVERLAP: Final = "overlap"
 """The option that says what happens while another run of the same schedule is active."""
+
+TRACEPARENT: Final = "traceparent"
+"""The option that names the span which published a message."""
 
 OVERTAKES: Final = "overtakes"
 """The option of a job that does not wait while its tenant has its fair share of the workers."""
@@ -50,13 +54,13 @@ def advance_job(tenant: str, execution: str, *, overtakes: bool = False) -> byte
         execution: its id.
         overtakes: whether it must not wait behind other jobs of the tenant.
     """
-    options = {OVERTAKES: True} if overtakes else {}
+    options: dict[str, Any] = {OVERTAKES: True} if overtakes else {}
     return msgspec.json.encode(
         JobMessage(
             queue_name=EXECUTIONS_QUEUE,
             actor_name=ADVANCE_ACTOR,
             args=[tenant, execution],
-            options=options,
+            options=options | trace_options(),
         )
     )
 
@@ -65,9 +69,18 @@ def deliver_trigger_job(tenant: str, sequence: int) -> bytes:
     """Return the message that makes a worker deliver a stored trigger."""
     return msgspec.json.encode(
         JobMessage(
-            queue_name=TRIGGERS_QUEUE, actor_name=DELIVER_TRIGGER_ACTOR, args=[tenant, sequence]
+            queue_name=TRIGGERS_QUEUE,
+            actor_name=DELIVER_TRIGGER_ACTOR,
+            args=[tenant, sequence],
+            options=trace_options(),
         )
     )
+
+
+def trace_options() -> dict[str, str]:
+    """Return the option that links the actor of a message to the current span, if there is one."""
+    parent = current_traceparent()
+    return {TRACEPARENT: parent} if parent else {}
 
 
 def at_headers(when: float, *, target: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import structlog
 
+from tailrace_shared.process.tracing import add_trace_id
 from tailrace_shared.redact.credentials import redact_credentials
 from tailrace_shared.settings import CommonSettings
 
@@ -33,6 +34,7 @@ def configure_logging(
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
+        add_trace_id,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: list[structlog.typing.Processor] = (

@@ -77,6 +77,8 @@ class Hub:
         self._log = sources.log
         subscription.on_regress = self.request_reconcile
         self._connections: set[ClientConnection] = set()
+        # The spans of openings, if streams are traced.
+        self._opened: dict[ClientConnection, str] = {}
         # Bound once, not once per connection.
         self._on_closed = self._forget
         self._all_closed = asyncio.Event()
@@ -129,8 +131,19 @@ class Hub:
             self.counts.resumes[start.source] += 1
         return StreamOpening(connection, self.history, start)
 
+    def note_opened(self, connection: ClientConnection, seconds: float) -> None:
+        """Record a span for the opening of a stream; its end is another one, as it lasts long."""
+        if (tracing := self.runtime.tracing) is not None:
+            part = connection.view.part
+            attributes = {"tailrace.tenant": part.tenant, "tailrace.execution": part.execution}
+            self._opened[connection] = tracing.short("stream open", attributes, seconds=seconds)
+
     def _forget(self, connection: ClientConnection) -> None:
         self._connections.discard(connection)
+        opened = self._opened.pop(connection, "") if self._opened else ""
+        if opened and (tracing := self.runtime.tracing) is not None:
+            attributes = {"tailrace.reason": connection.reason}
+            tracing.short("stream close", attributes, link=opened)
         self.quota.release(connection.view.part.tenant)
         if not self._connections:
             self._all_closed.set()

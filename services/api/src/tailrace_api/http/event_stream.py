@@ -102,6 +102,8 @@ class EventStream(Response):
             self._hub.counts.first_byte[bool(self._start.source)].observe(seconds)
         try:
             await opening.run()
+            if self._began is not None and not opening.connection.is_lost:
+                self._hub.note_opened(opening.connection, time.perf_counter() - self._began)
         except BaseException:
             # A bug, or the server cancelled the request: nothing else would end this stream.
             writer.abort()

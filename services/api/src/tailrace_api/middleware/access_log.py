@@ -14,8 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tailrace_api.http.event_stream import REQUEST_BEGAN
 from tailrace_api.http.protocol import status_written
 from tailrace_api.metrics import Metrics
-from tailrace_api.web.operation import Operation
+from tailrace_api.web.operation import Operation, matching_route
 from tailrace_api.web.problems import problem
+from tailrace_shared.process.tracing import Tracing
 
 # Logged at debug level: probes come every few seconds.
 _PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -26,9 +27,10 @@ _log = structlog.get_logger("tailrace.api.access")
 class AccessLog:
     """ASGI middleware that logs and counts requests."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing | None = None) -> None:
         self._app = app
         self._metrics = metrics
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -44,7 +46,7 @@ class AccessLog:
             await send(message)
 
         try:
-            await self._app(scope, receive, note_status)
+            await self._serve(scope, receive, note_status)
         except Exception:
             status = status_written(scope) or status
             # A bug in the API. The client gets no details.
@@ -70,3 +72,15 @@ class AccessLog:
                 status=status,
                 duration_ms=round(seconds * 1000, 1),
             )
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        tracing = self._tracing
+        route = None if tracing is None else matching_route(scope)
+        # A span must not live as long as a stream, which has two of its own.
+        if tracing is None or not isinstance(route, Operation) or route.is_stream:
+            await self._app(scope, receive, send)
+            return
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        parent = headers.get(b"traceparent", b"").decode("latin-1")
+        with tracing.child(f"{route.method} {route.path}", parent=parent):
+            await self._app(scope, receive, send)

@@ -31,6 +31,7 @@ from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE
 from tailrace_shared.nats.provision import ensure
 from tailrace_shared.nats.startup import StartupLimit
 from tailrace_shared.nats.topology import EVENTS, topology
+from tailrace_shared.process.tracing import Tracing
 from tailrace_shared.settings import WorkerSettings
 from tailrace_shared.stores.estimator_cache import EstimatorCache
 from tailrace_shared.stores.stores import Stores
@@ -83,8 +84,13 @@ class Engine:
     """
 
     def __init__(
-        self, settings: WorkerSettings, registry: NodeRegistry, secrets: SecretStore
+        self,
+        settings: WorkerSettings,
+        registry: NodeRegistry,
+        secrets: SecretStore,
+        tracing: Tracing | None = None,
     ) -> None:
+        self._tracing = tracing
         self._settings = settings
         self._registry = registry
         self._secrets = secrets
@@ -120,7 +126,9 @@ class Engine:
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
 
-    def advance(self, tenant: str, execution: str, stored_at: float | None = None) -> None:
+    def advance(
+        self, tenant: str, execution: str, stored_at: float | None = None, cause: str = ""
+    ) -> None:
         """Drive an execution until it ends, waits for a timer, or this worker stops.
 
         Args:
@@ -128,12 +136,13 @@ class Engine:
             execution: its id.
             stored_at: when JetStream stored the job, in seconds since the epoch; None for a
                 redelivery.
+            cause: the ``traceparent`` of what published the job; empty if it is not traced.
 
         Raises:
             UnavailableError: NATS did not answer for long; the job should be tried again.
         """
         asyncio.run_coroutine_threadsafe(
-            self._job_holder.hold(tenant, execution, stored_at), self._loop
+            self._job_holder.hold(tenant, execution, stored_at, cause), self._loop
         ).result()
 
     def start_run(self, request: RunRequest) -> None:
@@ -292,6 +301,7 @@ class Engine:
             liveness=LivenessCheck(self._client, subjects),
             statistics=Statistics(stores.stats),
             counts=self.counts,
+            tracing=self._tracing,
             estimators=EstimatorCache(stores.stats, _ESTIMATOR_TTL_S),
             allowance=Allowance(),
             registry=self._registry,

@@ -13,6 +13,7 @@ from tailrace_api.fanout.runtime.load import Load
 from tailrace_api.fanout.runtime.slow_client_buffer import SlowClientBuffer
 from tailrace_api.fanout.runtime.turns import Turns
 from tailrace_api.fanout.runtime.wheel import TimerWheel, WheelEntry
+from tailrace_shared.process.tracing import Tracing
 
 _TICK_S: Final = 0.05
 _WHEEL_SLOTS: Final = 1024
@@ -26,6 +27,7 @@ class StreamRuntime:
 
     Attributes:
         epoch: the epoch of the log, as far as this process knows.
+        tracing: makes spans; None if nothing is traced.
         lost: the sequences that restores of the log have skipped, as far as this process knows.
         turns: the turns of openings.
         load: how busy the event loop is.
@@ -37,6 +39,7 @@ class StreamRuntime:
 
     def __init__(self, epoch: str, times: StreamTimes, max_backlog_bytes: int) -> None:
         self.epoch = epoch
+        self.tracing: Tracing | None = None
         self.lost: tuple[tuple[int, int], ...] = ()
         self.times = times
         self.counts = Counts()

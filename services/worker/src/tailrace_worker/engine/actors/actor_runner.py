@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Final
 
 import structlog
-from dramatiq.middleware import Interrupt, Shutdown, TimeLimitExceeded
+from dramatiq.middleware import CurrentMessage, Interrupt, Shutdown, TimeLimitExceeded
 
 from tailrace_shared.errors import ExecutionNotFoundError, WorkflowNotFoundError
 from tailrace_shared.execution.events import Event
 from tailrace_shared.execution.timestamps import format_timestamp
+from tailrace_shared.nats.jobs import TRACEPARENT
 from tailrace_shared.settings import WorkerSettings
 from tailrace_shared.stores.indexes.due_index import NOW
 from tailrace_worker.engine.actors.actor_attempt import ActorAttempt, Stop
@@ -52,7 +53,9 @@ class ActorRunner:
         """Run an attempt until nothing is left to do for it. This is the actors' function."""
         job = ActorJob(tenant, execution, step_id, node_type, attempt)
         thread, loop = DramatiqThreadExecutor(), self._services.loop
-        done = asyncio.run_coroutine_threadsafe(self._handle(job, thread), loop)
+        message = CurrentMessage.get_current_message()
+        cause = "" if message is None else message.options.get(TRACEPARENT, "")
+        done = asyncio.run_coroutine_threadsafe(self._traced(job, thread, cause), loop)
         done.add_done_callback(lambda _done: thread.close())
         try:
             thread.serve(
@@ -86,6 +89,20 @@ class ActorRunner:
         # A function may raise it as well. That is an error like others: handing over has no limit.
         elif attempt is not None and isinstance(interrupt, Shutdown) and self._is_draining:
             attempt.stop(Stop.HANDOVER)
+
+    async def _traced(self, job: ActorJob, thread: DramatiqThreadExecutor, cause: str) -> None:
+        tracing = self._services.tracing
+        if tracing is None:
+            await self._handle(job, thread)
+            return
+        attributes: dict[str, str | int] = {
+            "tailrace.tenant": job.tenant,
+            "tailrace.execution": job.execution,
+            "tailrace.step": job.step_id,
+            "tailrace.attempt": job.attempt,
+        }
+        with tracing.root(f"attempt {job.node_type}", cause, attributes):
+            await self._handle(job, thread)
 
     async def _handle(self, job: ActorJob, thread: DramatiqThreadExecutor) -> None:
         try:

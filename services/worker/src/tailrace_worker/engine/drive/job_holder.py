@@ -55,7 +55,9 @@ class JobHolder:
         # One line a minute for all jobs, which all wait for the same NATS.
         self._outage_log = LogThrottle()
 
-    async def hold(self, tenant: str, execution: str, stored_at: float | None = None) -> None:
+    async def hold(
+        self, tenant: str, execution: str, stored_at: float | None = None, cause: str = ""
+    ) -> None:
         """Drive an execution until its job may be acknowledged.
 
         Args:
@@ -63,6 +65,7 @@ class JobHolder:
             execution: its id.
             stored_at: when JetStream stored the job, in seconds since the epoch; None for a
                 redelivery.
+            cause: the ``traceparent`` of what published the job; empty if it is not traced.
 
         Raises:
             UnavailableError: NATS is away while this worker stops; the job is to be redelivered.
@@ -73,9 +76,7 @@ class JobHolder:
         pause = _MIN_RETRY_S
         while True:
             try:
-                result = await self._drives.drive(tenant, execution)
-                self._services.counts.drives[result.end.name.lower()] += 1
-                if await self._settle(tenant, execution, result):
+                if await self._advance(tenant, execution, cause):
                     return
                 pause = _MIN_RETRY_S
             except NewerLogError as error:
@@ -94,6 +95,21 @@ class JobHolder:
                     _log.warning("waiting for NATS", execution=execution, error=str(error))
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _MAX_RETRY_S)
+
+    async def _advance(self, tenant: str, execution: str, cause: str) -> bool:
+        """Drive an execution once; return whether its job may be acknowledged."""
+        tracing = self._services.tracing
+        if tracing is None:
+            return await self._drive(tenant, execution)
+        # A trace of its own: an execution may last for months.
+        attributes = {"tailrace.tenant": tenant, "tailrace.execution": execution}
+        with tracing.root("drive", cause, attributes):
+            return await self._drive(tenant, execution)
+
+    async def _drive(self, tenant: str, execution: str) -> bool:
+        result = await self._drives.drive(tenant, execution)
+        self._services.counts.drives[result.end.name.lower()] += 1
+        return await self._settle(tenant, execution, result)
 
     async def _settle(self, tenant: str, execution: str, result: DriveResult) -> bool:
         """Publish the job that the execution needs; False if it must be driven again."""

@@ -160,7 +160,7 @@ class LocalAttempts:
 
     async def _run(self, attempt: Attempt) -> None:
         try:
-            outcome = await self._outcome(attempt)
+            outcome = await self._traced(attempt)
         # An attempt without an outcome would leave the execution waiting for ever.
         except BaseException as error:
             if is_abandoned(error, attempt):
@@ -173,6 +173,20 @@ class LocalAttempts:
         if self._running.get(attempt.node_id) is attempt:
             self._ended.append((attempt, outcome))
             self._wake()
+
+    async def _traced(self, attempt: Attempt) -> Outcome:
+        tracing = self._services.tracing
+        if tracing is None:
+            return await self._outcome(attempt)
+        attributes: dict[str, str | int] = {
+            "tailrace.step": attempt.node_id,
+            "tailrace.attempt": attempt.attempt,
+        }
+        with tracing.child(f"attempt {attempt.node_type}", attributes) as span:
+            outcome = await self._outcome(attempt)
+            if isinstance(outcome, Erred):
+                tracing.fail(span, outcome.message)
+            return outcome
 
     async def _outcome(self, attempt: Attempt) -> Outcome:
         planned = self.scheduler.plan.step(attempt.node_id)

@@ -1,6 +1,8 @@
 """Run one attempt of one node, and return its outcome as data."""
 
 import asyncio
+import contextvars
+import functools
 import itertools
 import threading
 import time
@@ -18,6 +20,7 @@ from tailrace_shared.execution.events import MAX_VALUE_BYTES
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.json_encoding import NotJsonError, encode_json
+from tailrace_shared.process.tracing import current_traceparent
 from tailrace_worker.engine.decide.outcomes import Erred, Outcome, Succeeded, Unable
 from tailrace_worker.engine.decide.plan import PlannedNode, names_of
 from tailrace_worker.engine.run.attempt import Attempt
@@ -178,9 +181,11 @@ class Runner:
             # To encode and redact megabytes would hold up the loop, and with it all executions.
             return await asyncio.to_thread(_outcome, value, self._max_output_bytes, call)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._threads, self._call_to_outcome, call, node, _LARGE_OUTPUTS
-        )
+        run = functools.partial(self._call_to_outcome, call, node, _LARGE_OUTPUTS)
+        if current_traceparent():
+            # The attempt's span is current in the function as well.
+            run = functools.partial(contextvars.copy_context().run, run)
+        return await loop.run_in_executor(self._threads, run)
 
     def _call_to_outcome(
         self, call: _Call, node: PlannedNode, turn: AbstractContextManager[Any] | None = None

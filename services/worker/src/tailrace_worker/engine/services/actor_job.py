@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from tailrace_shared.execution.state import ExecutionState
-from tailrace_shared.nats.jobs import JobMessage, at_headers
+from tailrace_shared.nats.jobs import JobMessage, at_headers, trace_options
 from tailrace_shared.subjects import Subjects
 
 
@@ -57,7 +57,7 @@ def actor_job(
 def message_for(subjects: Subjects, job: ActorJob) -> OutgoingJob:
     """Return a message without an id, which JetStream never deduplicates."""
     name = actor_name(job.node_type)
-    message = JobMessage(queue_name=name, actor_name=name, args=list(job))
+    message = JobMessage(queue_name=name, actor_name=name, args=list(job), options=trace_options())
     return OutgoingJob(subjects.job(name), msgspec.json.encode(message), {})
 
 

@@ -14,6 +14,7 @@ from tailrace_shared.commands.live_limits import StartLimits
 from tailrace_shared.errors import WorkflowNotFoundError
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.process.tracing import Tracing
 from tailrace_shared.stores.estimator_cache import EstimatorCache
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.stores.workflow_store import StoredWorkflow
@@ -48,6 +49,7 @@ class EngineServices:
         commands: what changes executions: start, cancel, signal, publish a job.
         liveness: asks other workers whether they drive an execution or run an attempt.
         output_budget: limits the large outputs in the memory of this worker.
+        tracing: makes spans; None if nothing is traced.
         now: returns the time of NATS in seconds since the epoch.
         is_replicated: whether NATS keeps several copies of the log, of which some may lag.
         actor_check_s: seconds without a commit after which the steps of actors are checked.
@@ -63,6 +65,7 @@ class EngineServices:
     liveness: LivenessCheck
     statistics: Statistics
     counts: EngineCounts
+    tracing: Tracing | None
     estimators: EstimatorCache
     allowance: Allowance
     registry: NodeRegistry
