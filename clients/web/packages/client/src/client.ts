@@ -209,8 +209,6 @@ class Client implements TailraceClient {
     const canWork = sharing !== "locks" && !this.options.fetch && startWorker !== null;
     let role: "tab" | "tab-of-worker" = "tab";
     if (canWork && startWorker?.({ name, options, token, organization })) role = "tab-of-worker";
-    const kind = role === "tab" ? "locks" : "worker";
-    this.#mirror.apply({ type: "connection", connection: { sharing: kind } });
     const load = this.#parts.load ?? loadLeader;
     // Loaded ahead: when a tab must take over, the server may be down.
     load().catch(() => {});

@@ -120,6 +120,7 @@ export class Group {
     this.#mirror = mirror;
     this.#id = `${host.now().toString(36)}-${host.random().toString(36).slice(2)}`;
     this.#beatAt = host.now();
+    this.#local({});
     this.#channel = shared.channel(name);
     this.#channel.onmessage = ({ data }) => this.#receive(data as Message);
     tokens.onToken = (token) => this.#post({ t: "token", token });
@@ -263,7 +264,7 @@ export class Group {
     this.#beatAt = this.#host.now();
     this.#local({ leads: false });
     if (this.#leaving.signal.aborted) return;
-    this.#askForCopy();
+    // The next leader's first message shows whether this mirror lacks anything.
     this.#announce();
     if (this.#isVisible && this.#role === "tab") this.#stand();
   }
@@ -272,7 +273,8 @@ export class Group {
     const { Leader } = await this.#load();
     if (candidacy.signal.aborted || this.#candidacy !== candidacy) return;
     const after = this.#position;
-    this.#moveTo({ epoch: this.#id + this.#host.now(), n: 0 });
+    // Epochs sort by their beginning: of two leaders the later one has the lock.
+    this.#moveTo({ epoch: `${this.#host.now()} ${this.#id}`, n: 0 });
     this.#tabs.clear();
     const credentials = this.#role === "worker" ? this.#remoteCredentials() : this.#tokens;
     this.#leader = new Leader(this.#host, this.#options, credentials, this.#mirror, (delivery) =>
@@ -292,7 +294,8 @@ export class Group {
   }
 
   #local(connection: Partial<Connection>): void {
-    this.#mirror.apply({ type: "connection", connection });
+    const sharing = this.#role === "tab" ? "locks" : "worker";
+    this.#mirror.apply({ type: "connection", connection: { ...connection, sharing } });
   }
 
   /** Serve all tabs: together they want what each of them wants. */
@@ -341,7 +344,10 @@ export class Group {
           this.#askForCopy();
         return;
       case "lead":
-        if (this.#leader || this.#past.has(message.at.epoch)) return;
+        if (this.#past.has(message.at.epoch)) return;
+        if (this.#leader && message.at.epoch < this.#position.epoch) return;
+        // Another tab has taken the lock; this one hears of the lock itself later.
+        if (this.#leader) this.#resign();
         this.#beatAt = this.#host.now();
         if (message.after.epoch === this.#position.epoch && message.after.n === this.#position.n)
           this.#moveTo(message.at);
