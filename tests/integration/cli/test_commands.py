@@ -94,8 +94,8 @@ def test_every_problem_is_listed_and_nothing_installed(tailrace: TailraceCommand
     for command in ("validate", "apply"):
         outcome = tailrace(command, "good.yaml", "bad.yaml")
         assert outcome.code == 1
-        assert re.search(r"(?m)^bad\.yaml: /nodes/a/type: .*'lag'", outcome.stderr)
-        assert re.search(r"(?m)^bad\.yaml: /nodes/b/needs/0: .*'c'", outcome.stderr)
+        assert re.search(r"(?m)^bad\.yaml:2:\d+: /nodes/a/type: .*'lag'", outcome.stderr)
+        assert re.search(r"(?m)^bad\.yaml:2:\d+: /nodes/b/needs/0: .*'c'", outcome.stderr)
         assert "good.yaml" not in outcome.stderr
 
     assert tailrace("run", "good").stderr == "tailrace: there is no workflow 'good'\n"

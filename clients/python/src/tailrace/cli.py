@@ -1,6 +1,8 @@
 """The ``tailrace`` command group and its error handling."""
 
+import difflib
 import importlib
+import os
 import re
 import sys
 from typing import Any, Final, NoReturn
@@ -19,10 +21,14 @@ COMMANDS: Final = (
         "export",
         "schema",
         "nodes",
+        "init",
         "run",
         "watch",
         "ls",
         "show",
+        "logs",
+        "workflows",
+        "stats",
     ),
     *(
         "pause",
@@ -67,6 +73,16 @@ class Commands(click.Group):
         command: click.Command = getattr(module, name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Suggest the most similar command for one that does not exist."""
+        name = args[0] if args else ""
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        if name and not name.startswith("-") and name not in COMMANDS and near:
+            ctx.fail(f"No such command {name!r}, did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; print a ``TailraceError`` as one line on stderr, without a traceback."""
         try:
@@ -90,5 +106,7 @@ def cli() -> None:
     """Run workflows and stream every step.
 
     Client commands use the API at TAILRACE_URL with the token TAILRACE_TOKEN, for the organization
-    TAILRACE_ORGANIZATION.
+    TAILRACE_ORGANIZATION. With NO_COLOR, nothing is coloured.
     """
+    if os.environ.get("NO_COLOR"):
+        click.get_current_context().color = False

@@ -66,6 +66,29 @@ class Client:
         answer: dict[str, Any] = self._transport.request("PUT", path, body=_encode(definition))
         return answer
 
+    def workflows(self, *, limit: int | None = None, cursor: str | None = None) -> dict[str, Any]:
+        """Return a page of workflows by id, with their newest versions and names."""
+        page: dict[str, Any] = self._transport.request(
+            "GET", "/api/v1/workflows", query={"limit": limit, "cursor": cursor}
+        )
+        return page
+
+    def workflow(self, workflow_id: str, version: int | None = None) -> dict[str, Any]:
+        """Return a workflow with its definition, by default of the newest version."""
+        path = f"/api/v1/workflows/{_segment(workflow_id)}"
+        found: dict[str, Any] = self._transport.request("GET", path, query={"version": version})
+        return found
+
+    def delete_workflow(self, workflow_id: str) -> None:
+        """Delete a workflow; its runs continue."""
+        self._transport.request("DELETE", f"/api/v1/workflows/{_segment(workflow_id)}")
+
+    def stats(self, workflow_id: str) -> dict[str, Any]:
+        """Return how the runs of a workflow went."""
+        path = f"/api/v1/workflows/{_segment(workflow_id)}/stats"
+        found: dict[str, Any] = self._transport.request("GET", path)
+        return found
+
     def graph(self, workflow_id: str, version: int | None = None) -> dict[str, Any]:
         """Return the nodes, edges and topological layers of a workflow, or of one version."""
         path = f"/api/v1/workflows/{_segment(workflow_id)}/graph"
