@@ -1,8 +1,8 @@
 """Reads the state of an installation's streams and queues regularly, for metrics."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Coroutine, Iterator, Mapping
+from typing import Any, Final, NamedTuple, TypeVar
 
 import structlog
 
@@ -14,6 +14,8 @@ from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.provision import version_of
 from tailrace_shared.process.log_throttle import LogThrottle
 from tailrace_shared.subjects import Subjects
+
+T = TypeVar("T")
 
 _INTERVAL_S: Final = 10.0
 _EVENTS: Final = topology.EVENTS
@@ -62,21 +64,27 @@ class InstallationProbe:
             await asyncio.sleep(_INTERVAL_S)
 
     async def read(self) -> None:
-        """Read once; nothing is known if NATS does not answer."""
+        """Read once. Of streams or queues that cannot be read nothing is known."""
+        self._streams = await self._try(self._read_streams()) or {}
+        self._queues = await self._try(self._demand.queues()) or {}
+
+    async def _try(self, reading: Coroutine[Any, Any, T]) -> T | None:
         try:
-            self._streams = {name: await self._info(name) for name in _WATCHED}
-            self._queues = await self._demand.queues()
+            return await reading
         except (UnavailableError, JetStreamError) as error:
-            self._streams, self._queues = {}, {}
             if self._outage_log.is_due():
                 _log.warning("metrics of NATS: read failed", error=str(error))
+            return None
+
+    async def _read_streams(self) -> dict[str, dict[str, Any]]:
+        return {name: await self._info(name) for name in _WATCHED}
 
     def gauges(self) -> Iterator[Gauge]:
         """Yield the metrics of the newest reading."""
-        if not self._streams:
-            return
-        yield from self._of_streams()
-        yield from self._of_queues()
+        if self._streams:
+            yield from self._of_streams()
+        if self._queues:
+            yield from self._of_queues()
 
     def _of_streams(self) -> Iterator[Gauge]:
         streams = self._streams
