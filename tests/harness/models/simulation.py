@@ -25,7 +25,7 @@ from tailrace_shared.execution.events import (
     StepStarted,
 )
 from tailrace_shared.execution.state import ExecutionState, StepState, awaits_signal, fold
-from tailrace_shared.execution.timestamps import format_timestamp
+from tailrace_shared.execution.timestamps import format_timestamp, parse_timestamp
 from tailrace_shared.stores.execution_log import Commit
 from tailrace_shared.workflow.definition import Definition, Node
 from tailrace_worker.engine.decide.outcomes import Erred, Outcome, Succeeded, end_event, lost
@@ -67,7 +67,8 @@ class Simulation:
             self._store("", [commands.create("e1", definition, 1, None, self.now)])
         else:
             # Later than every timer in the log.
-            self.now = max(commit.time for commit in commits) + 86400
+            stamps = [parse_timestamp(event.timestamp) for event in self._log]
+            self.now = max(*stamps, *(commit.time for commit in commits)) + 86400
         self.scheduler = self._recovered()
 
     @property

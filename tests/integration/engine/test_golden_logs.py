@@ -197,7 +197,7 @@ async def decide_all(opened: Campaign, over: asyncio.Event) -> None:
     while not over.is_set():
         for execution, record in (await opened.records()).items():
             state = fold(record.events)
-            if record.definition.id == "cancelled" and not state.is_terminal:
+            if record.definition.id in {"cancelled", "stopped"} and not state.is_terminal:
                 await opened.command(execution, "cancel")
             for step in state.steps.values():
                 if awaits_signal(step):
