@@ -49,11 +49,12 @@ class RequestStarts:
 
     def _run(self) -> None:
         self._is_scheduled, self._left = False, _AT_ONCE
+        if self._waiting:
+            # First, so that a failing start does not leave the others waiting.
+            self._schedule()
         while self._waiting and self._left:
             self._left -= 1
             self._next()()
-        if self._left < _AT_ONCE:
-            self._schedule()
 
     def _next(self) -> Start:
         caller = next(iter(self._waiting))
