@@ -18,8 +18,9 @@ from tailrace_shared.position import StreamPosition
 BATCH_BYTES: Final = 64 * 1024
 """The size of one write, and so what a stalled connection holds."""
 
-# Cached batches: most connections wait for the newest commits, a few are at some place behind.
-_MAX_JOINED: Final = 8
+# Cursors for which a batch is cached: most connections wait for the newest commits, a few are at
+# some place behind.
+_MAX_JOINED: Final = 12
 
 
 class Tail(Protocol):
@@ -170,18 +171,22 @@ class Ring:
         if index and (commits := self.take(sequence, BATCH_BYTES)):
             skipped = index if commits[0].sequence == sequence else 0
             return Batch.of(self._epoch, commits, skipped)
-        # Connections whose cursors have no commit between them share the same batch.
-        first = self._commits[self._first(sequence)].sequence
-        batch = self._joined.get(first)
+        batch = self._joined.get(sequence)
         if batch is None:
             if len(self._joined) >= _MAX_JOINED:
                 self._clear_joined()
-            commits = self.take(first, BATCH_BYTES)
-            batch = self._joined[first] = Batch.of(self._epoch, commits)
-            if len(commits) > 1:
-                # A batch of one commit shares its bytes with the ring.
-                self._joined_bytes += len(batch.wire)
-                self._account.add(len(batch.wire))
+            # Connections whose cursors have no commit between them share the same batch.
+            first = self._commits[self._first(sequence)].sequence
+            batch = self._joined[sequence] = self._joined.get(first) or self._join(first)
+        return batch
+
+    def _join(self, first: int) -> Batch:
+        commits = self.take(first, BATCH_BYTES)
+        batch = self._joined[first] = Batch.of(self._epoch, commits)
+        if len(commits) > 1:
+            # A batch of one commit shares its bytes with the ring.
+            self._joined_bytes += len(batch.wire)
+            self._account.add(len(batch.wire))
         return batch
 
     def prepend(self, commits: Sequence[EncodedCommit], floor: int) -> None:
