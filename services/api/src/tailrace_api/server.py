@@ -120,16 +120,18 @@ class Server(uvicorn.Server):
     """uvicorn with drained streams, systemd readiness and its own signal handling."""
 
     def __init__(self, api: Api, settings: ApiSettings) -> None:
+        protocols = ProtocolFactory(
+            refusals=Refusals(api.metrics.count_request),
+            starts=RequestStarts(),
+            receive_timeout=settings.receive_timeout,
+            head_limits=HeadLimits(settings.max_url_bytes, settings.max_header_bytes),
+        )
+        self._accepts = protocols.accepts
         super().__init__(
             uvicorn.Config(
                 api.app,
                 # uvicorn declares a class here, but only calls it.
-                http=ProtocolFactory(  # type: ignore[arg-type]
-                    refusals=Refusals(api.metrics.count_request),
-                    starts=RequestStarts(),
-                    receive_timeout=settings.receive_timeout,
-                    head_limits=HeadLimits(settings.max_url_bytes, settings.max_header_bytes),
-                ),
+                http=protocols,  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -148,7 +150,8 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start listening and notify systemd."""
         await super().startup(sockets)
-        host, port = (sockets or [])[0].getsockname()[:2]
+        self._accepts.listener = listener = (sockets or [])[0]
+        host, port = listener.getsockname()[:2]
         _log.info("listening", host=host, port=port)
         notify("READY=1")
 
@@ -162,6 +165,7 @@ class Server(uvicorn.Server):
         deadline = loop.time() + self._drain_timeout
         # Listeners stay open: a new client gets a `retry` instead of a refused connection.
         await self._hub.drain(self._drain_timeout * _STREAMS_SHARE)
+        self._accepts.listener = None
         # uvicorn declares an int, but passes it to asyncio.wait_for, which accepts fractions.
         self.config.timeout_graceful_shutdown = deadline - loop.time()  # type: ignore[assignment]
         await super().shutdown(sockets)

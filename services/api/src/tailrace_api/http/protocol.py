@@ -14,6 +14,7 @@ from typing import Any, Final
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from tailrace_api.http.accepts import Accepts
 from tailrace_api.http.direct_writer import DirectWriter
 from tailrace_api.http.refusals import Refusals
 from tailrace_api.http.request_limits import BoundedProtocol
@@ -117,15 +118,20 @@ class ProtocolFactory:
 
     Args:
         options: the options of the protocol that are not uvicorn's.
+
+    Attributes:
+        accepts: accepts connections beside the event loop.
     """
 
     def __init__(self, **options: Any) -> None:
+        self.accepts = Accepts(self.create)
         self._options = options
 
     def __call__(self, **options: Any) -> StreamProtocol:
         """Return the protocol of a new connection; called by uvicorn."""
         # The same for all connections.
         self._options |= options
+        self.accepts.note()
         return self.create()
 
     def create(self) -> StreamProtocol:
