@@ -6,7 +6,7 @@ import shutil
 from collections.abc import AsyncIterator
 from typing import Final
 
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import BrowserContext, Page, async_playwright
 
 from harness.processes.required_tools import skip_or_fail
 
@@ -14,8 +14,8 @@ _TIMEOUT_MS: Final = 90_000
 
 
 @contextlib.asynccontextmanager
-async def browser_page() -> AsyncIterator[Page]:
-    """Open an empty page. Without Chromium, skip the test, or fail it in CI."""
+async def browser_context() -> AsyncIterator[BrowserContext]:
+    """Start a browser without pages. Without Chromium, skip the test, or fail it in CI."""
     program = shutil.which("chromium")
     if program is None:
         skip_or_fail("chromium", "apt-get install chromium")
@@ -27,8 +27,15 @@ async def browser_page() -> AsyncIterator[Page]:
             chromium_sandbox=os.geteuid() != 0,
         )
         try:
-            page = await browser.new_page()
-            page.set_default_timeout(_TIMEOUT_MS)
-            yield page
+            context = await browser.new_context()
+            context.set_default_timeout(_TIMEOUT_MS)
+            yield context
         finally:
             await browser.close()
+
+
+@contextlib.asynccontextmanager
+async def browser_page() -> AsyncIterator[Page]:
+    """Open an empty page. Without Chromium, skip the test, or fail it in CI."""
+    async with browser_context() as context:
+        yield await context.new_page()

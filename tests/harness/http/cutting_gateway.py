@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Final, NamedTuple
 
 _REQUEST: Final = re.compile(rb"^GET (\S+) ")
@@ -32,6 +33,7 @@ class CuttingGateway:
         stream_requests: the requests for streams so far.
         statuses: of the responses of the API so far.
         page: the HTML that it serves at ``/``.
+        folders: folders that it serves, by the first part of the path: ``/client/index.js``.
         cut_at: text after which it cuts a connection, once.
     """
 
@@ -40,6 +42,7 @@ class CuttingGateway:
         self.stream_requests: list[StreamRequest] = []
         self.statuses: list[int] = []
         self.page = ""
+        self.folders: dict[str, Path] = {}
         self.cut_at = b""
         self._api_ports = itertools.cycle(api_ports)
         self._requested = asyncio.Condition()
@@ -73,11 +76,11 @@ class CuttingGateway:
         head = await reader.readuntil(b"\r\n\r\n")
         found = _REQUEST.match(head)
         path = found.group(1).decode() if found else ""
-        if path == "/":
-            page = self.page.encode()
+        if file := self._file(path):
+            media_type, content = file
             writer.write(
-                b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n"
-                b"Content-Length: %d\r\n\r\n" % len(page) + page
+                b"HTTP/1.1 200 OK\r\nContent-Type: %b; charset=utf-8\r\n"
+                b"Content-Length: %d\r\n\r\n" % (media_type, len(content)) + content
             )
             return
         if _STREAM.search(path):
@@ -88,6 +91,15 @@ class CuttingGateway:
                 )
                 self._requested.notify_all()
         api.write(head)
+
+    def _file(self, path: str) -> tuple[bytes, bytes] | None:
+        path = path.partition("?")[0]
+        if path == "/":
+            return b"text/html", self.page.encode()
+        folder, _, name = path.removeprefix("/").partition("/")
+        if folder not in self.folders:
+            return None
+        return b"text/javascript", (self.folders[folder] / name).read_bytes()
 
     async def _answers(self, api: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         seen = b""
