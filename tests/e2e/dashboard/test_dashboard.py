@@ -144,6 +144,9 @@ async def test_a_page_survives_the_death_of_the_api(system: TailraceUp) -> None:
         document = await _ended(system, run, include_logs=True)
         total = len(document["logs"])
         await expect(page.get_by_text(f"event {total} of {total}")).to_be_visible()
+        await page.get_by_role("link", name="Events").click()
+        await page.get_by_role("button", name="Compare with the log").click()
+        await expect(page.get_by_text(f"missing 0 · doubled 0 of {total}")).to_be_visible()
         assert await page.evaluate("window.isSamePage")
 
 

@@ -183,7 +183,8 @@ function LiveBadge() {
       <i />
       {word}{" "}
       <span>
-        {count(Math.max(tabs, 1), "tab")} · {count(streams, "stream")}
+        {count(Math.max(tabs, 1), "tab")}
+        {streams ? ` · ${count(streams, "stream")}` : ""}
       </span>
     </a>
   );

@@ -110,6 +110,7 @@ export default function RunPage({ id }: { id: string }) {
     ),
     events: () => (
       <EventsList
+        id={id}
         events={store.history.events}
         count={view.at}
         isLive={view.isLive}

@@ -1,8 +1,11 @@
 import { useMemo, useState } from "react";
+import { get } from "../data/api.ts";
+import type { RunDocument } from "../data/types.ts";
 import { clock, duration } from "../ui/format.ts";
-import { Empty } from "../ui/parts.tsx";
+import { Command, Empty } from "../ui/parts.tsx";
 import { StatusWord } from "../ui/status.tsx";
 import { VirtualList } from "../ui/VirtualList.tsx";
+import { type Comparison, compared } from "./compared.ts";
 import { type RunEvent, type Step, titleOf } from "./fold.ts";
 
 interface StepsProps {
@@ -163,18 +166,41 @@ function messageOf(data: RunEvent["data"]): string {
   return `${data.message ?? data.error ?? ""}${fields}`;
 }
 
+/** Compare what has been received with the log, on request. */
+function LogCheck({ id, events }: { id: string; events: readonly RunEvent[] }) {
+  const [found, setFound] = useState<Comparison | null>(null);
+  const check = async () => {
+    const { logs = [] } = await get<RunDocument>(`api/v1/executions/${id}?include_logs=true`);
+    setFound(compared(events, logs as unknown as RunEvent[]));
+  };
+  return (
+    <div className="card-head wrap">
+      <Command run={check}>Compare with the log</Command>
+      {found ? (
+        <span className={found.missing || found.doubled ? "log-error" : "muted"} role="status">
+          missing {found.missing} · doubled {found.doubled} of {found.events}
+        </span>
+      ) : (
+        <span className="muted hide-narrow">A row shows the run at that event.</span>
+      )}
+    </div>
+  );
+}
+
 interface EventsProps {
+  id: string;
   events: readonly RunEvent[];
   count: number;
   isLive: boolean;
   onSeek: (count: number) => void;
 }
 
-export function EventsList({ events, count, isLive, onSeek }: EventsProps) {
+export function EventsList({ id, events, count, isLive, onSeek }: EventsProps) {
   // biome-ignore lint/correctness/useExhaustiveDependencies: the events grow in place
   const all = useMemo(() => [...events], [events, events.length, count]);
   return (
-    <div className="card panel">
+    <div className="card panel" style={{ gridTemplateRows: "auto auto minmax(0, 1fr)" }}>
+      <LogCheck id={id} events={events} />
       <div className="vhead events-cols">
         <span>No.</span>
         <span className="hide-narrow">Time</span>
