@@ -65,7 +65,9 @@ class DashboardHook(BuildHookInterface[Any]):
         # Another build may go on at the same time, so the result appears at once.
         with tempfile.TemporaryDirectory(dir=self._built.parent) as folder:
             out = Path(folder, "dist")
-            _run([*npm, "run", "dashboard", "--", "--outDir", str(out)], workspace)
+            # Not the script `dashboard`: it calls `npm` by name, which the wheel of Node.js breaks.
+            build = ["run", "build", "--workspace", "packages/dashboard"]
+            _run([*npm, *build, "--", "--outDir", str(out)], workspace)
             if not self._is_built:
                 shutil.rmtree(self._built, ignore_errors=True)
                 out.rename(self._built)
