@@ -292,6 +292,22 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
             ge=1048576,
         ),
     ] = 16 * 1024 * 1024
+    max_tenant_requests: Annotated[
+        int,
+        Meta(
+            description="Number of requests of one tenant that one API process answers at a time. "
+            "Further ones wait for their turn; an open stream counts until it has begun.",
+            ge=1,
+        ),
+    ] = 16
+    max_tenant_waiting_requests: Annotated[
+        int,
+        Meta(
+            description="Number of requests of one tenant that may wait for their turn in one API "
+            "process. Further ones are refused with `429`, streams with a later reconnect.",
+            ge=1,
+        ),
+    ] = 2_000
     max_url_bytes: Annotated[
         int,
         Meta(description="Maximum length of a request URL including its query, in bytes.", ge=1024),

@@ -134,6 +134,7 @@ class Attacker:
             while not self.is_due():
                 await act()
 
+        self.begin()
         await asyncio.gather(*(go_on() for _ in range(at_once)))
 
     async def send(self, *parts: bytes, pause: float = 0.0, keep: bool = False) -> None:
@@ -142,11 +143,12 @@ class Attacker:
         Args:
             parts: sent one after the other, for as long as nothing is answered.
             pause: between them, in seconds.
-            keep: keep the connection open until the attack ends, and read nothing.
+            keep: keep the connection open until the attack ends, and read the first bytes only.
         """
         async with self._gate:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-            self._closing.callback(writer.transport.abort)
+            # A writer that is not referenced closes its connection.
+            self._closing.callback(_abort, writer)
             with contextlib.suppress(ConnectionError):
                 writer.write(parts[0])
                 await writer.drain()
@@ -156,17 +158,20 @@ class Attacker:
                 writer.write(part)
                 await writer.drain()
             if keep:
+                self._answered((await reader.read(_MAX_TEXT_CHARS)).decode())
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.5, self.until - time.monotonic())):
                     answer = await reader.read(_MAX_TEXT_CHARS)
                     if answer.endswith(b"\r\n\r\n"):
                         answer += await reader.read(_MAX_TEXT_CHARS)
-                    text = answer.decode(errors="replace")
-                    self.answers += 1
-                    if not text.startswith("HTTP/1.1 2") or "stream:refused" in text:
-                        self.refused(text)
+                    self._answered(answer.decode(errors="replace"))
         writer.transport.abort()
+
+    def _answered(self, text: str) -> None:
+        self.answers += 1
+        if not text.startswith("HTTP/1.1 2") or "stream:refused" in text:
+            self.refused(text)
 
     def head(self, method: str, path: str, *more: str) -> bytes:
         """Return the head of a request."""
@@ -178,6 +183,10 @@ class Attacker:
             *more,
         )
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def _abort(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
 
 
 def numbers() -> Iterator[int]:

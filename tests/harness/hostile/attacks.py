@@ -58,19 +58,24 @@ async def _filters(attacker: Attacker) -> None:
 
 
 async def _expressions(attacker: Attacker) -> None:
-    """Evaluate expressions that compile a pattern for each element, and copy texts."""
-    for name, expression in (
-        ("patterns", "${input.xs.exists(x, x.matches(input.p))}"),
-        ("copies", "${input.xs.map(x, input.s + input.s)}"),
-        ("loops", "${input.xs.map(x, input.xs.filter(y, y == x))}"),
-    ):
-        await attacker.put(name, {"a": {"type": "transform", "with": {"value": expression}}})
+    """Evaluate expressions that match patterns, copy texts, or name a text very often."""
+    expressions: dict[str, Any] = {
+        "patterns": "${input.xs.exists(x, x.matches(input.p))}",
+        "copies": "${input.xs.map(x, input.s + input.s)}",
+        "loops": "${input.xs.map(x, input.xs.filter(y, y == x))}",
+        "products": "${input.s.replace('s', input.s)}",
+        "references": ["${input.s}"] * 10_000,
+    }
+    for name, value in expressions.items():
+        await attacker.put(name, {"a": {"type": "transform", "with": {"value": value}}})
+    condition = {**_ONE["a"], "when": "input.xs.filter(x, x > 'b').size() > 5"}
+    await attacker.put("conditions", {f"n{number}": condition for number in range(100)})
+    names = [*expressions, "conditions"]
     run_input = {"xs": _TEXTS, "p": "(a|aa)*b" * 200, "s": "s" * 50_000}
     turn = numbers()
 
     async def act() -> None:
-        name = ("patterns", "copies", "loops")[next(turn) % 3]
-        if run := await attacker.start(name, run_input):
+        if run := await attacker.start(names[next(turn) % len(names)], run_input):
             await attacker.ended(run)
 
     await attacker.repeat(act, 6)
@@ -145,6 +150,7 @@ async def _tree(attacker: Attacker) -> None:
     each = {"for_each": "[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20]", "do": child}
     await attacker.put("w", {"a": {"type": "map", "with": {**each, "max_parallel": 20}}})
     run = await attacker.start("w")
+    attacker.begin()
     while not attacker.is_due():
         await attacker.document(run)
         listed = await attacker.ask("GET", "/api/v1/executions?status=failed&limit=5")
@@ -207,7 +213,6 @@ async def _unread(attacker: Attacker) -> None:
     await attacker.put("w", {"a": {"type": "hostile.report", "with": {"count": 500, "size": 900}}})
     head = attacker.head("GET", f"{_STREAM}feed,paused")
     await asyncio.gather(*(attacker.send(head, keep=True) for _ in range(350)))
-    await attacker.send(head)
     await asyncio.gather(*map(attacker.ended, await attacker.start_many("w", 4)))
 
 
@@ -296,10 +301,9 @@ async def _schedules(attacker: Attacker) -> None:
             for each in ids
         )
     )
-    attacker.begin()
     await attacker.repeat(lambda: asyncio.sleep(0.1), 1)
     await asyncio.gather(*(attacker.ask("DELETE", f"/api/v1/schedules/{each}") for each in ids))
-    await attacker.start_many("w", 300)
+    await attacker.start_many("w", 120)
 
 
 async def _depth(attacker: Attacker) -> None:
@@ -336,16 +340,21 @@ async def _schemas(attacker: Attacker) -> None:
         },
         "unique": {"properties": {"xs": {"uniqueItems": True}}},
         "repeats": {"properties": {"t": {"pattern": "^" + "(a{0,100}){0,100}" * 3 + "$"}}},
+        "matches": {"properties": {"ts": {"items": {"pattern": "(?:.?){300}a{300}b"}}}},
     }
     for name, schema in schemas.items():
         await attacker.put(name, _ONE, input={"type": "object", **schema})
-    run_input = {"t": "a" * 100_000 + "b", "xs": [{"n": n} for n in range(8000)]}
+    run_input = {
+        "t": "a" * 100_000 + "b",
+        "xs": [{"n": n} for n in range(6000)],
+        "ts": ["a" * 1500] * 40,
+    }
     turn = numbers()
 
     async def act() -> None:
         await attacker.start([*schemas][next(turn) % len(schemas)], run_input)
 
-    await attacker.repeat(act, 8)
+    await attacker.repeat(act, 4)
 
 
 async def _large(attacker: Attacker) -> None:
@@ -361,7 +370,7 @@ async def _large(attacker: Attacker) -> None:
         await attacker.ask("GET", f"/api/v1/workflows/{name}/graph")
         await attacker.ask("POST", f"/api/v1/workflows/{name}/runs", {"input": {}})
 
-    await attacker.repeat(act, 4)
+    await attacker.repeat(act, 2)
 
 
 async def _reports(attacker: Attacker) -> None:
@@ -449,6 +458,42 @@ async def _forms(attacker: Attacker) -> None:
     await attacker.ask("POST", f"/api/v1/executions/{run}/cancel", {})
 
 
+async def _definitions(attacker: Attacker) -> None:
+    """Have a hundred expressions of four kilobytes compiled."""
+    work = {"type": "transform", "with": {"value": "${[" + "1," * 2000 + "]}"}}
+    nodes = {f"n{number}": work for number in range(50)}
+    await asyncio.gather(*(attacker.ask("POST", _BODY, {"nodes": nodes}) for _ in range(2)))
+    attacker.refused("all are valid")
+
+
+async def _waits(attacker: Attacker) -> None:
+    """Resolve two hundred waits of one run by one trigger."""
+    wait = {"type": "await", "with": {"triggers": ["all"]}}
+    await attacker.put("w", {f"n{number}": wait for number in range(200)})
+    run = await attacker.start("w")
+    await attacker.reach(run, "paused")
+    await attacker.ask("POST", "/api/v1/triggers/all", {})
+    await attacker.ended(run)
+    attacker.refused("all are resolved")
+
+
+async def _starts(attacker: Attacker) -> None:
+    """Start four hundred runs in one moment."""
+    await attacker.put("w", _ONE)
+    await asyncio.gather(*(attacker.start("w") for _ in range(400)))
+
+
+async def _paths(attacker: Attacker) -> None:
+    """Request long and strange ids."""
+    paths = ["a" * 4000, "%00", "..%2f..%2f", "%F0%9F%98%80" * 100]
+    turn = numbers()
+
+    async def act() -> None:
+        await attacker.ask("GET", f"/api/v1/executions/{paths[next(turn) % len(paths)]}")
+
+    await attacker.repeat(act, 20)
+
+
 ATTACKS: Final[dict[str, Attack]] = {
     "filters": Attack(_filters, "TAILRACE_EXPRESSION_BUDGET"),
     "expressions": Attack(_expressions, "TAILRACE_EXPRESSION_BUDGET"),
@@ -459,8 +504,7 @@ ATTACKS: Final[dict[str, Attack]] = {
     "unfinished": Attack(_unfinished, "TAILRACE_MAX_TENANT_PENDING_BODY_BYTES"),
     "objects": Attack(_objects, "TAILRACE_MAX_TENANT_PENDING_BODY_BYTES"),
     "raw": Attack(_raw, "TAILRACE_MAX_HEADER_BYTES"),
-    # Not refused below the limits of streams and backlogs: their memory is what is checked.
-    "unread": Attack(_unread, ""),
+    "unread": Attack(_unread, "TAILRACE_MAX_TENANT_STREAMS"),
     "reconnects": Attack(_reconnects, "TAILRACE_MAX_STREAM_TOPICS"),
     "last ids": Attack(_last_ids, "TAILRACE_MAX_HEADER_BYTES"),
     "lists": Attack(_lists, "limit"),
@@ -475,5 +519,9 @@ ATTACKS: Final[dict[str, Attack]] = {
     "triggers": Attack(_triggers, "larger than"),
     "reruns": Attack(_reruns, "TAILRACE_MAX_RUNS_PER_MINUTE|TAILRACE_MAX_LIVE_RUNS"),
     "forms": Attack(_forms, "TAILRACE_MAX_BODY_BYTES"),
+    "definitions": Attack(_definitions, "all are valid"),
+    "waits": Attack(_waits, "all are resolved"),
+    "starts": Attack(_starts, "TAILRACE_MAX_TENANT_WAITING_REQUESTS|TAILRACE_MAX_RUNS_PER_MINUTE"),
+    "paths": Attack(_paths, "is not an id|no execution|characters"),
 }
 """All attacks, in the order in which they are carried out."""

@@ -9,6 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any, Final, Self
 
+import msgspec
+
+from harness.hostile.measurement import Report
+
 _TESTS: Final = Path(__file__).parents[2]
 
 
@@ -43,11 +47,11 @@ class Bystander:
         if self._process.stdin and not self._process.stdin.closed:
             self._process.communicate()
 
-    async def report(self) -> dict[str, dict[str, Any]]:
+    async def report(self) -> Report:
         """Return the slowest operations since the last report, once its round is complete."""
         return await asyncio.to_thread(self._report)
 
-    def _report(self) -> dict[str, dict[str, Any]]:
+    def _report(self) -> Report:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -56,5 +60,4 @@ class Bystander:
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError(f"the bystander has failed: {self._process.communicate()[1]}")
-        found: dict[str, dict[str, Any]] = json.loads(line)
-        return found
+        return msgspec.json.decode(line, type=Report)

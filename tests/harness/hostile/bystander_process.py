@@ -16,8 +16,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 import httpx
+import msgspec
 
-from harness.hostile.measurement import Clock, Measurements
+from harness.hostile.measurement import Clock, Measurements, Report
 from harness.sse.client import SseClient
 
 _PERIOD_S: Final = 1.0
@@ -140,8 +141,8 @@ def _probe(clock: Clock, what: str, port: int) -> None:
         time.sleep(_PROBE_PERIOD_S)
 
 
-def _write(report: Any) -> None:
-    sys.stdout.write(json.dumps(report) + "\n")
+def _write(report: Report) -> None:
+    sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
     sys.stdout.flush()
 
 

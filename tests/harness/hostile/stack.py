@@ -27,6 +27,7 @@ _API_SETTINGS: Final = {
     "max_runs_per_minute": "100",
     "max_tenant_pending_body_bytes": str(4 * _MIB),
     "max_tenant_streams": "300",
+    "max_tenant_waiting_requests": "200",
     "receive_timeout": "2s",
 }
 _WORKER_SETTINGS: Final = {

@@ -13,7 +13,7 @@ def cpu_seconds(pid: int) -> float:
     """
     nanoseconds = 0
     for thread in Path(f"/proc/{pid}/task").iterdir():
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, ProcessLookupError):
             nanoseconds += int((thread / "schedstat").read_text().split()[0])
     return nanoseconds / 1e9
 

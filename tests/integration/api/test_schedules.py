@@ -57,6 +57,15 @@ async def test_optional_fields_have_defaults(http: httpx.AsyncClient) -> None:
     assert other["id"] != document["id"]
 
 
+async def test_a_schedule_shows_the_cron_line_that_was_given(http: httpx.AsyncClient) -> None:
+    """NATS has one with seconds."""
+    for cron in ("30 4 1 1 *", "0 30 4 1 1 *", "@yearly"):
+        document = (await http.post(URL, json={**YEARLY, "id": "s", "cron": cron})).json()
+        (listed,) = (await http.get(URL)).json()["schedules"]
+        assert document["cron"] == listed["cron"] == cron
+        assert document["next_at"] is not None
+
+
 async def test_a_schedule_replaces_the_one_with_its_id(http: httpx.AsyncClient) -> None:
     """200 instead of 201."""
     body = {**YEARLY, "id": "s"}

@@ -18,6 +18,7 @@ from tailrace_shared.execution import events as ev
 from tailrace_shared.ids import new_execution_id
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import JOBS
+from tailrace_shared.process.fair_threads import FairThreads
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.workflow.definition import Definition, Node
 
@@ -34,7 +35,9 @@ class Starter:
         stores = Stores.over(site.jetstream, site.subjects)
         self.workflows, self.due = stores.workflows, stores.due
         self.run_list = stores.run_list
-        self.starter = RunStarter(stores, JobPublisher(site.jetstream, site.subjects))
+        self.starter = RunStarter(
+            stores, JobPublisher(site.jetstream, site.subjects), FairThreads()
+        )
 
     async def store(self, **nodes):
         """Store a version of the workflow ``w``."""

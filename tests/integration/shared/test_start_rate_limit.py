@@ -20,6 +20,7 @@ from tailrace_shared.execution import events as ev
 from tailrace_shared.ids import new_execution_id, new_token
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import EVENTS, IDEMPOTENCY, RATE
+from tailrace_shared.process.fair_threads import FairThreads
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.workflow.definition import Definition, Node
@@ -153,7 +154,7 @@ class TestStarts:
         stores = Stores.over(site.jetstream, site.subjects)
         await stores.workflows.put("t", Definition("w", {"n": Node("log")}, input=SCHEMA))
         jobs = JobPublisher(site.jetstream, site.subjects)
-        return RunStarter(stores, jobs, await _rate(site, 2))
+        return RunStarter(stores, jobs, FairThreads(), await _rate(site, 2))
 
     @staticmethod
     def _request(key=None, **run_input):

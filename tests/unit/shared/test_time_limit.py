@@ -12,6 +12,7 @@ from tailrace_shared.commands.execution_commands import Decision, ExecutionComma
 from tailrace_shared.commands.run_starter import RunRequest, RunStarter
 from tailrace_shared.commands.signals import Signals
 from tailrace_shared.errors import UnavailableError
+from tailrace_shared.process.fair_threads import FairThreads
 from tailrace_shared.settings import ApiSettings
 
 
@@ -32,8 +33,8 @@ class _SilentStores:
 
 _STORES: Any = _SilentStores()
 _STORE: Any = _SilentStore()
-_COMMANDS = ExecutionCommands(_STORES, _STORE)
-_STARTER = RunStarter(_STORES, _STORE)
+_COMMANDS = ExecutionCommands(_STORES, _STORE, FairThreads())
+_STARTER = RunStarter(_STORES, _STORE, FairThreads())
 _SIGNALS = Signals(_STORES, _STORE, _STORE)
 _SCHEDULES = ScheduleRoutes(ApiSettings(), _STORE, _STARTER)
 _SCHEDULE = {"workflow_id": "flow", "cron": "@hourly"}

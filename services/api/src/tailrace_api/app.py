@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Final, NamedTuple
 
 import nats.errors
@@ -32,6 +33,7 @@ from tailrace_api.middleware.access_log import AccessLog
 from tailrace_api.middleware.cors import Cors, allowed_origins
 from tailrace_api.middleware.csrf import CsrfProtection
 from tailrace_api.middleware.pending_bodies import PendingBodies
+from tailrace_api.middleware.request_turns import PacedBeginnings, RequestTurns
 from tailrace_api.routes.commands.commands import CommandRoutes
 from tailrace_api.routes.commands.triggers import TriggerRoutes
 from tailrace_api.routes.dashboard import DashboardRoutes
@@ -51,6 +53,7 @@ from tailrace_api.routes.workers import WorkerRoutes
 from tailrace_api.routes.workflows import WorkflowRoutes
 from tailrace_api.web.operation import Operation, collect_operations
 from tailrace_api.web.problems import EXCEPTION_HANDLERS
+from tailrace_api.web.request_turns import Beginnings
 from tailrace_shared.commands.commands import Commands
 from tailrace_shared.commands.live_limits import StartLimits
 from tailrace_shared.commands.start_rate_limit import StartRateLimit
@@ -63,6 +66,7 @@ from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.provision import ensure
 from tailrace_shared.nats.startup import StartupLimit
 from tailrace_shared.nats.topology import topology
+from tailrace_shared.process.fair_threads import FairThreads
 from tailrace_shared.process.tracing import Tracing, start_tracing
 from tailrace_shared.redact.credentials import redact_credentials
 from tailrace_shared.settings import ApiSettings
@@ -84,12 +88,14 @@ class Api(NamedTuple):
         hub: The hub, whose streams a shutdown drains.
         metrics: The metrics, which also count requests that never reach the application.
         internal: The probes and metrics alone, for the internal port.
+        beginnings: Spread requests over time, and need to know of new connections.
     """
 
     app: Starlette
     hub: Hub
     metrics: Metrics
     internal: Starlette
+    beginnings: Beginnings
 
 
 class _ConnectionCallbacks:
@@ -165,6 +171,7 @@ async def _connected(
         probe = InstallationProbe(jetstream, subjects, demand)
         metrics = Metrics(hub, nats_health, probe)
         tickets = Tickets(key, settings.ticket_lifetime)
+        beginnings = Beginnings()
         health = HealthRoutes(settings, nats_health, hub, metrics)
         workers = WorkerRoutes(demand)
         operations = [
@@ -180,14 +187,16 @@ async def _connected(
         ]
         app = Starlette(
             routes=[*operations, *collect_operations(DocumentationRoutes(settings, operations))],
-            middleware=_middleware(settings, hub, metrics, verifier, tickets, tracing),
+            middleware=_middleware(
+                settings, hub, metrics, verifier, tickets, tracing, commands.threads, beginnings
+            ),
             exception_handlers=dict(EXCEPTION_HANDLERS),
         )
         # A redirect to the path without its slash would drop the body of a POST.
         app.router.redirect_slashes = False
         async with _running(hub, nats_health, probe):
             internal = Starlette(routes=[*health.internal(), *workers.internal()])
-            yield Api(app, hub, metrics, internal)
+            yield Api(app, hub, metrics, internal, beginnings)
     finally:
         await client.close()
 
@@ -260,7 +269,13 @@ def _operations(
     log, workflows, starter = stores.log, stores.workflows, commands.starter
     opening, estimators = Opening(settings, hub), EstimatorCache(stores.stats, _ESTIMATOR_TTL_S)
     return collect_operations(
-        WorkflowRoutes(settings, workflows, WorkflowSchedules(stores.schedules), stores.node_types),
+        WorkflowRoutes(
+            settings,
+            workflows,
+            WorkflowSchedules(stores.schedules),
+            stores.node_types,
+            commands.threads,
+        ),
         ExecutionRoutes(
             settings, log, workflows, stores.run_list, starter, stores.outputs, estimators
         ),
@@ -282,20 +297,30 @@ def _middleware(
     verifier: Verifier | None,
     tickets: Tickets,
     tracing: Tracing | None,
+    threads: FairThreads,
+    beginnings: Beginnings,
 ) -> list[Middleware]:
     """Return the middleware, outermost first."""
 
-    def retry_later() -> Response:
-        return come_back_later("unavailable", hub.refuse("unavailable"))
+    def retry_later(reason: str) -> Response:
+        return come_back_later(reason, hub.refuse(reason))
 
     # CORS is outermost, so that pages can read errors, too.
     cors = [Middleware(Cors, settings=settings)] if settings.cors_origins else []
     return [
         *cors,
+        Middleware(PacedBeginnings, beginnings=beginnings),
         Middleware(AccessLog, metrics=metrics, tracing=tracing),
         Middleware(CsrfProtection, settings=settings),
-        Middleware(Authorization, verifier=verifier, tickets=tickets, retry_later=retry_later),
-        Middleware(PendingBodies, settings=settings),
+        Middleware(
+            Authorization,
+            verifier=verifier,
+            tickets=tickets,
+            retry_later=partial(retry_later, "unavailable"),
+        ),
+        Middleware(PendingBodies, settings=settings, threads=threads),
+        # Inside of the bodies, so that they are counted while requests wait.
+        Middleware(RequestTurns, settings=settings, retry_later=partial(retry_later, "busy")),
     ]
 
 

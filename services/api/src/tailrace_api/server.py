@@ -124,6 +124,7 @@ class Server(uvicorn.Server):
             refusals=Refusals(api.metrics.count_request),
             starts=RequestStarts(),
             receive_timeout=settings.receive_timeout,
+            on_connection=api.beginnings.note_connection,
             head_limits=HeadLimits(settings.max_url_bytes, settings.max_header_bytes),
         )
         self._accepts = protocols.accepts

@@ -12,6 +12,7 @@ from tailrace_shared.commands.signals import Signals
 from tailrace_shared.commands.start_rate_limit import StartRateLimit
 from tailrace_shared.commands.trigger_jobs import TriggerJobs
 from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.process.fair_threads import FairThreads
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.workflow.expressions.budget import DEFAULT_STEPS
@@ -19,13 +20,18 @@ from tailrace_shared.workflow.expressions.budget import DEFAULT_STEPS
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """The commands of one installation. Composition roots build it once."""
+    """The commands of one installation. Composition roots build it once.
+
+    Attributes:
+        threads: check what takes long; one thread of a process computes at a time.
+    """
 
     jobs: JobPublisher
     starter: RunStarter
     executions: ExecutionCommands
     signals: Signals
     gate: ConcurrencyGate
+    threads: FairThreads
 
     @classmethod
     def over(
@@ -44,12 +50,13 @@ class Commands:
             limits: further limits on starts; None for no limits.
             expression_steps: what the expressions of one template may cost.
         """
-        jobs = JobPublisher(jetstream, subjects)
-        starter = RunStarter(stores, jobs, rate_limit, limits)
+        jobs, threads = JobPublisher(jetstream, subjects), FairThreads()
+        starter = RunStarter(stores, jobs, threads, rate_limit, limits)
         return cls(
             jobs=jobs,
             starter=starter,
-            executions=ExecutionCommands(stores, jobs),
+            executions=ExecutionCommands(stores, jobs, threads),
             signals=Signals(stores, jobs, TriggerJobs(jetstream, subjects), expression_steps),
             gate=ConcurrencyGate(stores, jobs),
+            threads=threads,
         )

@@ -72,12 +72,12 @@ class ExecutionCommands:
         UnavailableError: NATS did not answer; the command may or may not be accepted.
     """
 
-    def __init__(self, stores: Stores, jobs: JobPublisher) -> None:
+    def __init__(self, stores: Stores, jobs: JobPublisher, threads: FairThreads) -> None:
         self._log = stores.log
         self._due = stores.due
         self._workflows = stores.workflows
         self._jobs = jobs
-        self._threads = FairThreads()
+        self._threads = threads
 
     @within_limit
     async def cancel(

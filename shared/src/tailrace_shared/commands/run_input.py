@@ -61,11 +61,15 @@ async def check_in_time(
 
 
 class InputCheck:
-    """Validates inputs. A version never changes, so its compiled schema is cached."""
+    """Validates inputs. A version never changes, so its compiled schema is cached.
 
-    def __init__(self) -> None:
+    Args:
+        threads: validate what takes long.
+    """
+
+    def __init__(self, threads: FairThreads) -> None:
         self._schemas: TtlCache[tuple[str, str, int], _Schema] = TtlCache(_MAX_SCHEMAS)
-        self._threads = FairThreads()
+        self._threads = threads
 
     async def check(self, tenant: str, workflow: StoredWorkflow, field: str, value: Any) -> Any:
         """Validate the input of a run, and return it with the defaults of its schema.

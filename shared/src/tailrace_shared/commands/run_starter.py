@@ -29,6 +29,7 @@ from tailrace_shared.execution.events import Origin
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.ids import check_id, new_execution_id
+from tailrace_shared.process.fair_threads import FairThreads
 from tailrace_shared.stores.indexes.due_index import NOW
 from tailrace_shared.stores.indexes.start_index import Start
 from tailrace_shared.stores.stores import Stores
@@ -69,6 +70,7 @@ class RunStarter:
 
     Args:
         stores: the log, the indexes, the definitions and the idempotency keys.
+        threads: validate inputs that take long.
         rate_limit: the limit on runs that a tenant may start, or None for no limit. Neither child
             runs count nor scheduled ones, because no client would be there to retry them.
         limits: further limits; None for no limits.
@@ -78,6 +80,7 @@ class RunStarter:
         self,
         stores: Stores,
         jobs: JobPublisher,
+        threads: FairThreads,
         rate_limit: StartRateLimit | None = None,
         limits: StartLimits | None = None,
     ) -> None:
@@ -88,7 +91,7 @@ class RunStarter:
         self._starts = stores.starts
         self._keys = stores.idempotency
         self._jobs = jobs
-        self._inputs = InputCheck()
+        self._inputs = InputCheck(threads)
         self._rate_limit = rate_limit
         self._limits = limits
 

@@ -23,6 +23,8 @@ TRIGGERS_QUEUE: Final = "triggers"
 DELIVER_TRIGGER_ACTOR: Final = "deliver_trigger"
 RUN_INPUT: Final = "run_input"
 """The option that carries a scheduled run's input: Dramatiq logs arguments, but not options."""
+RUN_CRON: Final = "run_cron"
+"""The option that carries the pattern of a schedule as it was given: NATS gets seconds as well."""
 
 OVERLAP: Final = "overlap"
 """The option that says what happens while another run of the same schedule is active."""

@@ -15,6 +15,7 @@ from tailrace_shared.nats.jetstream import JetStream, StoredMessage, subject_cou
 from tailrace_shared.nats.jobs import (
     EXECUTIONS_QUEUE,
     OVERLAP,
+    RUN_CRON,
     RUN_INPUT,
     START_SCHEDULED_ACTOR,
     JobMessage,
@@ -156,6 +157,7 @@ def _job(tenant: str, schedule: Schedule) -> bytes:
             args=[tenant, schedule.workflow_id, schedule.id, new_token()],
             options={
                 RUN_INPUT: schedule.input,
+                RUN_CRON: schedule.cron,
                 **({} if schedule.overlap is None else {OVERLAP: schedule.overlap}),
             },
             message_timestamp=int(schedule.created_at * 1000),
@@ -169,7 +171,8 @@ def _schedule(message: StoredMessage) -> Schedule:
     return Schedule(
         id=schedule_id,
         workflow_id=workflow_id,
-        cron=message.headers["Nats-Schedule"],
+        # Schedules of version 0.2 have none.
+        cron=job.options.get(RUN_CRON, message.headers["Nats-Schedule"]),
         time_zone=message.headers.get("Nats-Schedule-Time-Zone"),
         input=job.options[RUN_INPUT],
         created_at=job.message_timestamp / 1000,

@@ -5,31 +5,38 @@ short steps would make hardly any progress.
 """
 
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final
 
 _WORK_S: Final = 0.005
-_PAUSE_S: Final = 0.005
+_MAX_PAUSE_S: Final = 0.05
 
 
 class _Pace:
-    """The CPU time of a thread at its last pause, in seconds."""
+    """The CPU time of a thread at its last pause, in seconds, and what it does after a pause."""
 
-    def __init__(self) -> None:
+    def __init__(self, pass_on: Callable[[], None]) -> None:
         self.paused_at = time.thread_time()
+        self.pass_on = pass_on
 
 
 _pace: Final[ContextVar[_Pace | None]] = ContextVar("pace", default=None)
 
 
-def begin() -> None:
-    """Have the computations of this context pause from now on."""
-    _pace.set(_Pace())
+def begin(pass_on: Callable[[], None]) -> None:
+    """Have the computations of this context pause from now on.
+
+    Args:
+        pass_on: lets other computations go first; called after each pause.
+    """
+    _pace.set(_Pace(pass_on))
 
 
 def pause() -> None:
-    """Pause if the thread has computed for a while. Costs little, also on the loop."""
+    """Pause for as long as the thread has computed, if that is long. Costs little on the loop."""
     pace = _pace.get()
-    if pace is not None and time.thread_time() - pace.paused_at > _WORK_S:
-        time.sleep(_PAUSE_S)
+    if pace is not None and (worked := time.thread_time() - pace.paused_at) > _WORK_S:
+        time.sleep(min(worked, _MAX_PAUSE_S))
+        pace.pass_on()
         pace.paused_at = time.thread_time()

@@ -7,11 +7,13 @@ are other words for tenant.
 from typing import Final
 
 from starlette.datastructures import Headers, QueryParams
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
+from starlette.types import Scope
 
 from tailrace_api.auth.principal import Principal, principal_of
 from tailrace_api.web.problems import RefusedError
 from tailrace_api.web.query import OPTIONAL_WHITESPACE
+from tailrace_shared.errors import InvalidIdError
 from tailrace_shared.ids import check_id
 from tailrace_shared.settings import ApiSettings
 
@@ -44,6 +46,15 @@ def named_tenant(
         raise RefusedError(400, f"the token holds several organizations; name one by {_NAMED_BY}")
     (tenant,) = held
     return tenant
+
+
+def tenant_or_empty(scope: Scope, settings: ApiSettings) -> str:
+    """Return the tenant of a request, empty if its handler will refuse it."""
+    request = HTTPConnection(scope)
+    try:
+        return named_tenant(request.headers, request.query_params, principal_of(request), settings)
+    except (InvalidIdError, RefusedError):
+        return ""
 
 
 def checked_tenant(headers: Headers, query: QueryParams, principal: Principal) -> str | None:

@@ -22,6 +22,7 @@ from tailrace_api.http.direct_writer import DirectWriter, WriterSettings
 from tailrace_api.http.plain_writer import PlainWriter
 from tailrace_api.http.protocol import protocol_of
 from tailrace_api.sse import frame
+from tailrace_api.web.request_turns import end_turn
 from tailrace_shared.position import StreamPosition
 
 STREAM_HEADERS: Final = {
@@ -70,6 +71,8 @@ class EventStream(Response):
             await send(head)
             await send({"type": "http.response.body", "body": b""})
             return
+        # What follows takes as long as the client does, and has limits of its own.
+        end_turn(scope)
         # Read here, so that no route can omit it.
         until = principal_of(HTTPConnection(scope)).expires_at
         self._began = scope.get(REQUEST_BEGAN)

@@ -2,15 +2,12 @@
 
 from typing import Final
 
-from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tailrace_api.auth.principal import principal_of
-from tailrace_api.auth.tenancy import named_tenant
+from tailrace_api.auth.tenancy import tenant_or_empty
 from tailrace_api.http.protocol import protocol_of
 from tailrace_api.web.body_budget import BodyBudget, PendingBody
-from tailrace_api.web.problems import RefusedError
-from tailrace_shared.errors import InvalidIdError
+from tailrace_shared.process.fair_threads import FairThreads
 from tailrace_shared.settings import ApiSettings
 
 _WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -19,7 +16,7 @@ _WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 class PendingBodies:
     """ASGI middleware that counts bodies. It must be inside of the authorization."""
 
-    def __init__(self, app: ASGIApp, settings: ApiSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: ApiSettings, threads: FairThreads) -> None:
         self._app = app
         self._settings = settings
         # A body of the largest size must be possible.
@@ -27,13 +24,14 @@ class PendingBodies:
         self._budget = BodyBudget(
             max(settings.max_pending_body_bytes, least),
             max(settings.max_tenant_pending_body_bytes, least),
+            threads,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in _WITHOUT_BODY:
             await self._app(scope, receive, send)
             return
-        body = PendingBody(self._budget, self._tenant(scope), receive)
+        body = PendingBody(self._budget, tenant_or_empty(scope, self._settings), receive)
         body.attach(scope)
 
         async def respond(message: Message) -> None:
@@ -47,12 +45,3 @@ class PendingBodies:
             await self._app(scope, body.receive, respond)
         finally:
             body.release()
-
-    def _tenant(self, scope: Scope) -> str:
-        request = HTTPConnection(scope)
-        principal = principal_of(request)
-        try:
-            return named_tenant(request.headers, request.query_params, principal, self._settings)
-        except (InvalidIdError, RefusedError):
-            # The handler refuses the request.
-            return ""

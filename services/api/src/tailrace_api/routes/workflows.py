@@ -1,7 +1,7 @@
 """Routes to store, show, list, delete, validate and draw workflow definitions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -159,7 +159,7 @@ class WorkflowRoutes:
     workflows: WorkflowStore
     schedules: WorkflowSchedules
     node_types: NodeTypeStore
-    threads: FairThreads = field(default_factory=FairThreads)
+    threads: FairThreads
 
     @operation(
         "GET",

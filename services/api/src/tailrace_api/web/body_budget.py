@@ -27,17 +27,17 @@ class BodyBudget:
     Args:
         max_bytes: the limit of the process.
         max_tenant_bytes: the limit of a tenant.
+        threads: decode large bodies.
 
     Attributes:
-        threads: decode large bodies.
         used: the bytes in memory now.
     """
 
-    def __init__(self, max_bytes: int, max_tenant_bytes: int) -> None:
+    def __init__(self, max_bytes: int, max_tenant_bytes: int, threads: FairThreads) -> None:
         self._max_bytes = max_bytes
         self._max_tenant_bytes = max_tenant_bytes
         self._of_tenants: dict[str, int] = {}
-        self.threads = FairThreads()
+        self.threads = threads
         self.used = 0
 
     def add(self, tenant: str, size: int) -> None:

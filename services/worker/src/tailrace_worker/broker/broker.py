@@ -22,7 +22,7 @@ or lost NATS between the effect and the ack.
 
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 from uuid import uuid4
@@ -60,12 +60,21 @@ _MAX_IN_FLIGHT: Final = 2_000
 _NO_GATES: Final[Mapping[str, Gate]] = {}
 
 
+def _joined(url: str | Sequence[str]) -> str:
+    urls = [url] if isinstance(url, str) else list(url)
+    if not all(isinstance(each, str) for each in urls):
+        raise TypeError("url must be a text, or a list of texts, for example nats://127.0.0.1:4222")
+    if not all(each.strip() for each in urls) or not urls:
+        raise ValueError("url must name a server, for example nats://127.0.0.1:4222")
+    return ",".join(urls)
+
+
 class NatsBroker(Broker):
     """A Dramatiq broker that stores its queues in NATS JetStream.
 
     Args:
-        url: the server, or several separated by commas; may contain a user and password, or a
-            token.
+        url: the server, or several, separated by commas or as a list; may contain a user and
+            password, or a token.
         prefix: the first token of all subjects; brokers with different prefixes share a NATS.
         middleware: see :class:`dramatiq.Broker`.
         ack_wait: seconds without a heartbeat after which a message goes to another worker.
@@ -89,11 +98,15 @@ class NatsBroker(Broker):
         cert_file: the client certificate (PEM).
         key_file: its private key, if that is in another file.
         client_options: passed to nats-py's ``Client.connect``.
+
+    Raises:
+        TypeError: ``url`` is neither a text nor a list of texts.
+        ValueError: ``url`` is empty.
     """
 
     def __init__(  # noqa: PLR0913 - each is a setting, given by name
         self,
-        url: str = DEFAULT_URL,
+        url: str | Sequence[str] = DEFAULT_URL,
         *,
         prefix: str = "tr",
         middleware: list[Middleware] | None = None,
@@ -116,7 +129,7 @@ class NatsBroker(Broker):
         self.connector = Connector(
             ConnectionOptions(
                 CommonSettings(
-                    nats_url=url,
+                    nats_url=_joined(url),
                     nats_creds_file=creds_file,
                     nats_token_file=token_file,
                     nats_ca_file=ca_file,

@@ -36,6 +36,7 @@ from tailrace_worker.engine.tasks.background_tasks import BackgroundTasks
 from tailrace_worker.engine.tasks.retry import retry_unavailable
 
 _CHECK_DELAY_S: Final = 0.1
+_CANCELLED_AT_ONCE: Final = 16
 
 StepAttempt = tuple[str, int]
 """A step and its attempt."""
@@ -119,8 +120,15 @@ class Children:
         # A child run that is being started cannot be cancelled yet.
         await self._tasks.join()
         reason = f"its parent {self._execution} was cancelled"
-        for wait in list(self._open.values()):
-            await retry_unavailable(functools.partial(self._cancel, wait, reason), lambda: False)
+        limit = asyncio.Semaphore(_CANCELLED_AT_ONCE)
+
+        async def cancel(wait: StepWait) -> None:
+            async with limit:
+                await retry_unavailable(
+                    functools.partial(self._cancel, wait, reason), lambda: False
+                )
+
+        await asyncio.gather(*map(cancel, self._open.values()))
 
     def _check_all(self) -> None:
         self._timer = None

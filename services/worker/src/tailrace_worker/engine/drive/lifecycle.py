@@ -101,10 +101,14 @@ class Lifecycle:
             return None
         parent = state.parent.execution_id
         for ancestor in {parent, state.root or parent}:
-            last = await self._services.stores.log.last_commit(self._tenant, ancestor)
-            if last is not None and any(map(_is_end, last.events())):
+            if await self._is_ending(ancestor):
                 return ancestor
         return None
+
+    async def _is_ending(self, execution: str) -> bool:
+        """Return whether an execution has ended or will be cancelled, as far as a replica knows."""
+        last = await self._services.stores.log.last_commit(self._tenant, execution)
+        return last is not None and any(map(_is_end, last.events()))
 
     async def finished(self, state: ExecutionState) -> DriveResult:
         """Update indexes, parent and child runs of an execution that has ended."""
@@ -123,7 +127,7 @@ class Lifecycle:
         elif self.plan.definition.concurrency is not None or state.overlap is not None:
             yield self._leave(state, self.plan)
         if state.parent is not None:
-            yield self._wake_parent(state.parent)
+            yield self._wake_parent(state, state.parent)
         elif self.plan is not None and self.plan.starts_runs:
             yield self._services.limits.descendants.forget(self._tenant, state.execution_id)
         if state.status == "failed":
@@ -147,7 +151,11 @@ class Lifecycle:
         await self._services.stores.results.put(self._tenant, state.workflow_id, result)
         await self._services.stores.live.remove(self._tenant, state.workflow_id, state.execution_id)
 
-    async def _wake_parent(self, parent: Parent) -> None:
+    async def _wake_parent(self, state: ExecutionState, parent: Parent) -> None:
+        # In a tree that is cancelled, each end would make a worker end the parent again, and that
+        # one the parent of the parent.
+        if state.status == "cancelled" and await self._is_ending(parent.execution_id):
+            return
         await self._services.stores.due.put(self._tenant, parent.execution_id, NOW)
         await self._services.commands.jobs.advance(self._tenant, parent.execution_id)
 
