@@ -27,7 +27,7 @@ from tailrace_shared.subjects import Subjects
 pytestmark = pytest.mark.timeout(400)
 
 _ATTACK_S: Final = 1.0
-# Beside other tests caches are cold, and threads are stopped while they hold the interpreter's lock.
+# Beside other tests caches are cold, and threads stop while they hold the interpreter's lock.
 _BESIDE_OTHERS: Final = 3.0
 _SETTLED_S: Final = 120.0
 _IDLE_CPU_S: Final = 0.3

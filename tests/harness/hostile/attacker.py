@@ -158,7 +158,10 @@ class Attacker:
                 writer.write(part)
                 await writer.drain()
             if keep:
-                self._answered((await reader.read(_MAX_TEXT_CHARS)).decode())
+                answer = await reader.read(_MAX_TEXT_CHARS)
+                if b"connection: close" in answer:
+                    answer += await reader.read(_MAX_TEXT_CHARS)
+                self._answered(answer.decode())
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.5, self.until - time.monotonic())):
