@@ -1,4 +1,4 @@
-"""One attack beside the bystander: what it measured, and whether the installation held."""
+"""Carry out one attack beside the bystander."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ def _calibrate() -> float:
 
 
 class Outcome(NamedTuple):
-    """What came of an attack.
+    """The outcome of an attack.
 
     Attributes:
         report: what the bystander measured meanwhile.

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import dramatiq
 import pytest
@@ -242,3 +243,18 @@ def test_a_message_whose_retry_could_not_be_enqueued_is_not_lost(nats_server: Na
     assert done.wait(60)
     worker.stop()
     broker.close()
+
+
+def test_a_broker_takes_a_list_of_servers(nats_server: NatsServer) -> None:
+    """One of them need not answer."""
+    broker = NatsBroker([f"nats://127.0.0.1:{free_port()}", nats_server.url], connect_timeout=60)
+    broker.enqueue(message())
+    broker.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "error"), [([], ValueError), ("", ValueError), ([1], TypeError), ([None], TypeError)]
+)
+def test_a_broker_without_servers_is_refused(url: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="url must"):
+        NatsBroker(url)

@@ -138,7 +138,7 @@ async def test_a_request_that_is_cancelled_leaves_its_turn_to_the_next(is_given:
 
 
 class _Requests:
-    """Requests to an application whose requests wait until they are told to answer."""
+    """Requests to an application whose requests wait until the test lets them answer."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []

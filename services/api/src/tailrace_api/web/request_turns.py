@@ -1,4 +1,4 @@
-"""Turns of requests: how many a process works on at a time, and in which order.
+"""Limit how many requests a process works on at a time, and order those that wait.
 
 All requests of a process share its event loop. A loop runs everything that is ready before it looks
 at its sockets again, so hundreds of requests that arrive together would hold it for as long as all
