@@ -151,7 +151,7 @@ async def _tree(attacker: Attacker) -> None:
     await attacker.put("w", {"a": {"type": "map", "with": {**each, "max_parallel": 20}}})
     run = await attacker.start("w")
     attacker.begin()
-    while not attacker.is_due():
+    while not (attacker.refusals and attacker.is_due()):
         await attacker.document(run)
         listed = await attacker.ask("GET", "/api/v1/executions?status=failed&limit=5")
         for failed in listed.json()["runs"]:
@@ -391,10 +391,11 @@ async def _keys(attacker: Attacker) -> None:
     turn = numbers()
 
     async def act() -> None:
-        key = f"{next(turn)}-{'k' * 200}"
-        await attacker.ask(
-            "POST", "/api/v1/workflows/w/runs", {"input": {}}, headers={"idempotency-key": key}
-        )
+        while True:
+            key = {"idempotency-key": f"{next(turn)}-{'k' * 200}"}
+            await attacker.ask("POST", "/api/v1/workflows/w/runs", {"input": {}}, headers=key)
+            if attacker.refusals:
+                return
 
     await attacker.repeat(act, 32)
 

@@ -272,7 +272,7 @@ def _operations(
         WorkflowRoutes(
             settings,
             workflows,
-            WorkflowSchedules(stores.schedules),
+            WorkflowSchedules(stores.schedules, commands.threads),
             stores.node_types,
             commands.threads,
         ),

@@ -8,7 +8,7 @@ import msgspec
 from tailrace_shared.commands.run_input import InputCheck, InvalidInputError
 from tailrace_shared.errors import InvalidScheduleError, ScheduleNotFoundError
 from tailrace_shared.json_pointer import join_pointer
-from tailrace_shared.recurrence import with_seconds
+from tailrace_shared.process.fair_threads import FairThreads
 from tailrace_shared.stores.schedule_store import Schedule, ScheduleStore
 from tailrace_shared.workflow.definition import Definition, ScheduleSpec
 from tailrace_shared.workflow.schedule_specs import pattern_of
@@ -16,11 +16,16 @@ from tailrace_shared.workflow.validation import Problem
 
 
 class WorkflowSchedules:
-    """Puts and deletes the schedules that definitions have."""
+    """Puts and deletes the schedules that definitions have.
 
-    def __init__(self, schedules: ScheduleStore) -> None:
+    Args:
+        schedules: all schedules.
+        threads: validate inputs that take long.
+    """
+
+    def __init__(self, schedules: ScheduleStore, threads: FairThreads) -> None:
         self._schedules = schedules
-        self._inputs = InputCheck()
+        self._inputs = InputCheck(threads)
 
     async def put(self, tenant: str, definition: Definition) -> list[Problem]:
         """Store the schedules of a definition; return problems, of which none is stored.
@@ -88,7 +93,7 @@ def _schedule(workflow_id: str, spec: ScheduleSpec) -> Schedule:
     return Schedule(
         id=spec.id,
         workflow_id=workflow_id,
-        cron=with_seconds(pattern_of(spec)),
+        cron=pattern_of(spec),
         time_zone=spec.time_zone,
         input=spec.input,
         created_at=0.0,
