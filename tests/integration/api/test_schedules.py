@@ -191,7 +191,7 @@ async def test_a_definition_brings_its_schedules(http: httpx.AsyncClient) -> Non
     flow = {**FLOW, "schedules": [nightly, often]}
     assert (await http.put("/api/v1/workflows/flow", json=flow)).status_code == 200
     first, second = (await http.get(URL)).json()["schedules"]
-    assert (first["id"], first["cron"], first["overlap"]) == ("nightly", "0 0 2 * * *", "skip")
+    assert (first["id"], first["cron"], first["overlap"]) == ("nightly", "0 2 * * *", "skip")
     assert (second["cron"], second["input"]) == ("@every 5400000ms", {"n": 2})
     again = await http.put("/api/v1/workflows/flow", json=flow)
     assert again.status_code == 200
