@@ -15,6 +15,7 @@ from harness.processes.installation import Installation
 from harness.processes.polling import until
 from tailrace_shared.execution.events import (
     CommandRequested,
+    Event,
     Origin,
     Parent,
     StepCompleted,
@@ -25,7 +26,7 @@ from tailrace_shared.execution.events import (
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.ids import new_execution_id
 from tailrace_shared.nats.jetstream import subject_counts
-from tailrace_shared.nats.topology import DESCENDANTS
+from tailrace_shared.nats.topology import DESCENDANTS, JOBS
 
 NODES = {"nodes": "feature_functions"}
 
@@ -274,3 +275,37 @@ async def test_nothing_begins_below_a_root_that_was_cancelled(site: Installation
     assert (state.status, state.steps, state.started_at) == ("cancelled", {}, None)
     await site.finished(child)
     await site.finished(root)
+
+
+async def test_runs_that_are_cancelled_with_their_parent_do_not_wake_it(site: Installation):
+    """One job for each of them and one for the parent, however many there are."""
+    site.worker()
+    await site.store(definition({"x": {"type": "await"}}, id="child"))
+    each = {"for_each": "[1,2,3,4,5]", "max_parallel": 5, "do": call()}
+    root = await site.begin({"a": {"type": "map", "with": each}})
+    events = await site.until(root, lambda found: len(_child_ids(found)) == 5)
+    runs = _child_ids(events)
+    for child in runs:
+        await site.until(child, waiting("x"))
+    jobs = f"STREAM.INFO.{site.subjects.stream(JOBS)}"
+    before = (await site.jetstream.api(jobs))["state"]["last_seq"]
+    await site.commander.cancel("default", root)
+    for run in (*runs, root):
+        await site.finished(run)
+    await until(lambda: _is_idle(site))
+    sent = (await site.jetstream.api(jobs))["state"]["last_seq"] - before
+    assert sent <= 1 + len(runs)
+
+
+def _child_ids(events: list[Event]) -> list[str]:
+    return [
+        event.data.child_execution_id
+        for event in events
+        if isinstance(event, StepWaiting) and event.data.child_execution_id
+    ]
+
+
+async def _is_idle(site: Installation) -> bool:
+    """Return whether no run is live, and all jobs are done."""
+    info = await site.jetstream.api(f"STREAM.INFO.{site.subjects.stream(JOBS)}")
+    return not info["state"]["messages"] and not await site.stores.live.of_tenant("default")
