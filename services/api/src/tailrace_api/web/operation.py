@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route, get_name
 
+from tailrace_api.web.request_turns import end_turn
 from tailrace_api.web.strict_query import check_query
 from tailrace_shared.ids import ID_PATTERN
 
@@ -160,8 +161,11 @@ class Operation(Route):
         return any(answer.media_type == EVENT_STREAM for answer in self.answers.values())
 
     async def _serve(self, request: Request) -> Response:
-        # A stream says in-band what is wrong with its request.
-        if not self._ignores_query and not (self.is_stream and self.method == "GET"):
+        if self.is_stream and self.method == "GET":
+            # It says in-band what is wrong with its request. Streams that open together share their
+            # reads, and have limits of their own.
+            end_turn(request.scope)
+        elif not self._ignores_query:
             check_query(request, self._known)
         return await self._handler(request)
 
