@@ -1,6 +1,7 @@
 """Requests are started a few in an iteration of the event loop, in turn for each caller."""
 
 import asyncio
+import functools
 from typing import Final
 
 from tailrace_api.http.request_starts import RequestStarts
@@ -40,3 +41,16 @@ async def test_a_caller_does_not_wait_for_all_requests_of_another() -> None:
         await asyncio.sleep(0)
     started.remove("other")
     assert started == [f"crowd {number}" for number in range(100)]
+
+
+async def test_few_requests_start_while_connections_are_accepted() -> None:
+    """One in eight iterations; the rest once the queue of connections is empty."""
+    starts, started = RequestStarts(), list[int]()
+    for number in range(80):
+        starts.note_connection()
+        starts.add([], functools.partial(started.append, number))
+        await asyncio.sleep(0)
+    assert 8 <= len(started) <= 20
+    for _ in range(80):
+        await asyncio.sleep(0)
+    assert started == [*range(80)]

@@ -7,64 +7,15 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Message, Scope
 
-from tailrace_api.middleware.request_turns import PacedBeginnings, RequestTurns
+from tailrace_api.middleware.request_turns import RequestTurns
 from tailrace_api.web.problems import RefusedError
-from tailrace_api.web.request_turns import Beginnings, TenantTurns, end_turn
+from tailrace_api.web.request_turns import TenantTurns, end_turn
 from tailrace_shared.settings import ApiSettings
 
 
 async def _iterations(count: int) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
-
-
-async def _begun(beginnings: Beginnings, begun: list[int], number: int) -> None:
-    await beginnings.wait()
-    begun.append(number)
-
-
-async def test_requests_that_arrive_together_begin_in_order_a_few_in_an_iteration():
-    beginnings, begun = Beginnings(), list[int]()
-    tasks = [asyncio.create_task(_begun(beginnings, begun, number)) for number in range(50)]
-    seen = []
-    while len(begun) < len(tasks):
-        before = len(begun)
-        await asyncio.sleep(0)
-        seen.append(len(begun) - before)
-    assert begun == sorted(begun)
-    assert max(seen) <= 8
-
-
-async def test_a_single_request_begins_at_once():
-    beginnings = Beginnings()
-    for _ in range(20):
-        waiting = beginnings.wait()
-        with pytest.raises(StopIteration):
-            waiting.send(None)
-        await _iterations(2)
-
-
-async def test_requests_wait_while_connections_are_accepted_but_not_for_ever():
-    beginnings, begun = Beginnings(), list[int]()
-    tasks = []
-    for number in range(100):
-        beginnings.note_connection()
-        tasks.append(asyncio.create_task(_begun(beginnings, begun, number)))
-        await asyncio.sleep(0)
-    assert 10 <= len(begun) <= 20
-    await _iterations(20)
-    assert begun == [*range(100)]
-    await asyncio.gather(*tasks)
-
-
-async def test_a_request_that_is_cancelled_takes_no_beginning_of_another():
-    beginnings, begun = Beginnings(), list[int]()
-    tasks = [asyncio.create_task(_begun(beginnings, begun, number)) for number in range(20)]
-    await asyncio.sleep(0)
-    for task in tasks[8:16]:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    assert begun == [*range(8), *range(16, 20)]
 
 
 async def test_a_tenant_waits_for_its_own_requests_only():
@@ -146,9 +97,7 @@ class _Requests:
         self.bodies: asyncio.Queue[Message] = asyncio.Queue()
         self.status: dict[str, int] = {}
         settings = ApiSettings(max_tenant_requests=1)
-        self._app = PacedBeginnings(
-            RequestTurns(self._serve, settings, self._retry_later), Beginnings()
-        )
+        self._app = RequestTurns(self._serve, settings, self._retry_later)
 
     def _retry_later(self) -> Response:
         raise AssertionError("no request is a stream")

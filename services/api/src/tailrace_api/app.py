@@ -33,7 +33,7 @@ from tailrace_api.middleware.access_log import AccessLog
 from tailrace_api.middleware.cors import Cors, allowed_origins
 from tailrace_api.middleware.csrf import CsrfProtection
 from tailrace_api.middleware.pending_bodies import PendingBodies
-from tailrace_api.middleware.request_turns import PacedBeginnings, RequestTurns
+from tailrace_api.middleware.request_turns import RequestTurns
 from tailrace_api.routes.commands.commands import CommandRoutes
 from tailrace_api.routes.commands.triggers import TriggerRoutes
 from tailrace_api.routes.dashboard import DashboardRoutes
@@ -53,7 +53,6 @@ from tailrace_api.routes.workers import WorkerRoutes
 from tailrace_api.routes.workflows import WorkflowRoutes
 from tailrace_api.web.operation import Operation, collect_operations
 from tailrace_api.web.problems import EXCEPTION_HANDLERS
-from tailrace_api.web.request_turns import Beginnings
 from tailrace_shared.commands.commands import Commands
 from tailrace_shared.commands.live_limits import StartLimits
 from tailrace_shared.commands.start_rate_limit import StartRateLimit
@@ -88,14 +87,12 @@ class Api(NamedTuple):
         hub: The hub, whose streams a shutdown drains.
         metrics: The metrics, which also count requests that never reach the application.
         internal: The probes and metrics alone, for the internal port.
-        beginnings: Spread requests over time, and need to know of new connections.
     """
 
     app: Starlette
     hub: Hub
     metrics: Metrics
     internal: Starlette
-    beginnings: Beginnings
 
 
 class _ConnectionCallbacks:
@@ -171,7 +168,6 @@ async def _connected(
         probe = InstallationProbe(jetstream, subjects, demand)
         metrics = Metrics(hub, nats_health, probe)
         tickets = Tickets(key, settings.ticket_lifetime)
-        beginnings = Beginnings()
         health = HealthRoutes(settings, nats_health, hub, metrics)
         workers = WorkerRoutes(demand)
         operations = [
@@ -188,7 +184,7 @@ async def _connected(
         app = Starlette(
             routes=[*operations, *collect_operations(DocumentationRoutes(settings, operations))],
             middleware=_middleware(
-                settings, hub, metrics, verifier, tickets, tracing, commands.threads, beginnings
+                settings, hub, metrics, verifier, tickets, tracing, commands.threads
             ),
             exception_handlers=dict(EXCEPTION_HANDLERS),
         )
@@ -196,7 +192,7 @@ async def _connected(
         app.router.redirect_slashes = False
         async with _running(hub, nats_health, probe):
             internal = Starlette(routes=[*health.internal(), *workers.internal()])
-            yield Api(app, hub, metrics, internal, beginnings)
+            yield Api(app, hub, metrics, internal)
     finally:
         await client.close()
 
@@ -298,7 +294,6 @@ def _middleware(
     tickets: Tickets,
     tracing: Tracing | None,
     threads: FairThreads,
-    beginnings: Beginnings,
 ) -> list[Middleware]:
     """Return the middleware, outermost first."""
 
@@ -309,7 +304,6 @@ def _middleware(
     cors = [Middleware(Cors, settings=settings)] if settings.cors_origins else []
     return [
         *cors,
-        Middleware(PacedBeginnings, beginnings=beginnings),
         Middleware(AccessLog, metrics=metrics, tracing=tracing),
         Middleware(CsrfProtection, settings=settings),
         Middleware(

@@ -1,4 +1,4 @@
-"""Let requests begin a few at a time, and those of one tenant wait for each other.
+"""Let the requests of one tenant wait for each other.
 
 Probes never wait: an orchestrator would restart a process because a tenant keeps it busy.
 """
@@ -12,23 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tailrace_api.auth.tenancy import tenant_or_empty
 from tailrace_api.web.operation import Operation, matching_route
 from tailrace_api.web.problems import RefusedError, problem
-from tailrace_api.web.request_turns import Beginnings, TenantTurns, Turn
+from tailrace_api.web.request_turns import TenantTurns, Turn
 from tailrace_shared.settings import ApiSettings
 
 PROBES: Final = frozenset({"/healthz", "/readyz"})
-
-
-class PacedBeginnings:
-    """ASGI middleware that lets few requests begin in one iteration of the event loop."""
-
-    def __init__(self, app: ASGIApp, beginnings: Beginnings) -> None:
-        self._app = app
-        self._beginnings = beginnings
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in PROBES:
-            await self._beginnings.wait()
-        await self._app(scope, receive, send)
 
 
 class RequestTurns:

@@ -1,9 +1,7 @@
 """Limit how many requests a process works on at a time, and order those that wait.
 
-All requests of a process share its event loop. A loop runs everything that is ready before it looks
-at its sockets again, so hundreds of requests that arrive together would hold it for as long as all
-of them compute. Few therefore begin in one iteration, and the requests of one tenant beyond a
-number wait in a queue of their own, before their bodies are decoded.
+All requests of a process share its event loop and its memory. Those of one tenant beyond a number
+wait in a queue of their own, before their bodies are decoded.
 """
 
 import asyncio
@@ -18,8 +16,6 @@ from tailrace_api.web.problems import RefusedError
 MAX_WAIT_S: Final = 30.0
 """How long a request waits for its turn."""
 
-_BEGINNINGS: Final = 8
-_ITERATIONS: Final = 8
 _SCOPE_KEY: Final = "tailrace.turn"
 _RETRY_AFTER: Final = {"retry-after": "1"}
 
@@ -33,57 +29,6 @@ def _first(queue: _Queue) -> asyncio.Future[None] | None:
         if not waiting.done():
             return waiting
     return None
-
-
-class Beginnings:
-    """Spreads requests that arrive together over iterations of the event loop.
-
-    The loop accepts one connection in an iteration. While it does, others wait in the kernel's
-    queue, with that of a probe somewhere among them. Until the queue is empty, only one request
-    begins in several iterations.
-    """
-
-    def __init__(self) -> None:
-        self._queue: _Queue = deque()
-        self._is_scheduled = False
-        self._left = _BEGINNINGS
-        self._has_accepted = False
-        self._accepting = 0
-
-    def note_connection(self) -> None:
-        """Note that the loop has accepted a connection in this iteration."""
-        self._has_accepted = True
-        self._schedule()
-
-    async def wait(self) -> None:
-        """Wait for an iteration in which another request may begin."""
-        self._schedule()
-        if self._left and not self._queue:
-            self._left -= 1
-            return
-        waiting = asyncio.get_running_loop().create_future()
-        self._queue.append(waiting)
-        await waiting
-
-    def _schedule(self) -> None:
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            asyncio.get_running_loop().call_soon(self._next_iteration)
-
-    def _next_iteration(self) -> None:
-        self._is_scheduled = False
-        self._accepting = self._accepting + 1 if self._has_accepted else 0
-        self._has_accepted = False
-        # The first connection is not yet a queue of them.
-        if self._accepting > 1:
-            self._left = 0 if self._accepting % _ITERATIONS else 1
-        else:
-            self._left = _BEGINNINGS
-        while self._left and (waiting := _first(self._queue)) is not None:
-            waiting.set_result(None)
-            self._left -= 1
-        if self._queue or self._accepting or self._left < _BEGINNINGS:
-            self._schedule()
 
 
 class TenantTurns:
