@@ -7,15 +7,17 @@ import msgspec
 import pytest
 
 from tailrace_shared.errors import InvalidIdError
+from tailrace_shared.execution import events as ev
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.execution.transitions import ExecutionStatus
-from tailrace_shared.ids import new_execution_id
+from tailrace_shared.ids import creation_time, new_execution_id
 from tailrace_shared.nats.bucket import Bucket
 from tailrace_shared.nats.topology import RUNS, VERSION_KEY
 from tailrace_shared.stores import run_list
 from tailrace_shared.stores.indexes.run_index import summary_of
 from tailrace_shared.stores.indexes.start_index import Start
+from tailrace_shared.stores.run_query import RunQuery
 from tailrace_shared.stores.start_backfill import backfill_starts
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.stores.workflow_store import StoredWorkflow
@@ -30,14 +32,22 @@ class Pages:
     def __init__(self, site):
         self.site = site
         self.stores = Stores.over(site.jetstream, site.subjects)
-        self.page = self.stores.run_list.page
 
-    async def put(self, *, workflow="w", tenant="t", status="running", execution=None):
+    async def page(self, tenant, *, limit=50, cursor=None, **query):
+        """Return a page of the runs that match a query."""
+        page = self.stores.run_list.page
+        return await page(tenant, RunQuery(**query), limit=limit, cursor=cursor)
+
+    async def put(self, *, workflow="w", tenant="t", status="running", execution=None, tags=()):
         """Store a run that a worker has begun; return its id."""
         state = ExecutionState(execution or new_execution_id(), workflow, "W", 3, status)
         state.error = "broke" if status == "failed" else None
+        state.tags = list(tags)
         if execution is None:
-            await self.stores.starts.add(tenant, workflow, Start(state.execution_id, 3))
+            start = Start(state.execution_id, 3)
+            await self.stores.starts.add(tenant, workflow, start)
+            for tag in tags:
+                await self.stores.starts.add_tag(tenant, workflow, start, tag)
         await self.stores.runs.put(tenant, state)
         return state.execution_id
 
@@ -164,6 +174,109 @@ async def test_runs_that_were_not_completed_are_found_without_reading_others(
     for workflow in (None, "w"):
         page = await pages.page("t", status=status, workflow=workflow)
         assert ([run.execution_id for run in page.runs], page.cursor) == ([wanted], None)
+
+
+async def test_runs_with_a_tag_are_found_without_reading_others(pages, monkeypatch):
+    """By workflow as well, page by page, and of this tenant only."""
+    first = await pages.put(tags=["vip", "eu"])
+    second = await pages.put(tags=["vip"], workflow="x", status="failed")
+    await pages.put(tags=["vip"], tenant="u")
+    for _ in range(20):
+        await pages.put(tags=["eu"])
+    last = await pages.put(tags=["vip"])
+    monkeypatch.setattr(run_list, "_MAX_READ", 10)
+    for limit in (1, 2, 3, 50):
+        assert await pages.all(tag="vip", limit=limit) == [last, second, first]
+    assert await pages.all(tag="vip", workflow="x") == [second]
+    assert await pages.all(tag="vip", status="failed") == [second]
+    assert await pages.all(tag="none") == []
+    (run,) = (await pages.page("t", tag="vip", workflow="x")).runs
+    assert run.tags == ["vip"]
+    with pytest.raises(InvalidIdError):
+        await pages.page("t", tag="*")
+    with pytest.raises(InvalidIdError, match="begin again"):
+        await pages.page("t", cursor=(await pages.page("t", tag="vip", limit=1)).cursor)
+
+
+async def test_live_runs_are_filtered_by_tag(pages):
+    """They are found among the live runs."""
+    for tags in (["vip"], ["eu"], []):
+        execution = await pages.put(status="paused", tags=tags)
+        await pages.stores.live.put("t", "w", execution)
+    found = (await pages.page("t", status="paused", tag="vip")).runs
+    assert [run.tags for run in found] == [["vip"]]
+
+
+async def test_runs_are_found_by_a_text_in_their_ids(pages, monkeypatch):
+    """Of the run or of its workflow; a whole id is looked up, however old the run is."""
+    wanted = await pages.put(workflow="invoices")
+    others = [await pages.put() for _ in range(5)]
+    assert await pages.all(text="voice", limit=2) == [wanted]
+    assert await pages.all(text=wanted[-9:], limit=1) == [wanted]
+    assert await pages.all(text="w", limit=2) == sorted(others, reverse=True)
+    queued = await pages.queue()
+    monkeypatch.setattr(run_list, "_MAX_SCANNED", 0)
+    assert await pages.all(text=queued) == [queued]
+    assert await pages.all(text=queued, status="failed") == []
+    assert await pages.all(text=new_execution_id()) == []
+
+
+async def test_runs_are_found_by_the_time_of_their_creation(pages, monkeypatch):
+    """Rows that were written at another time are not read."""
+    monkeypatch.setattr(run_list, "_MAX_CLOCK_SKEW_S", 0.0)
+    runs, times = [], []
+    for _ in range(9):
+        execution = new_execution_id()
+        times.append(creation_time(execution))
+        start = Start(execution, created_at=format_timestamp(times[-1]))
+        await pages.stores.starts.add("t", "w", start)
+        runs.append(await pages.put(execution=execution))
+        # Another millisecond, which is the unit of times in ids.
+        while creation_time(new_execution_id()) == times[-1]:
+            pass
+    newest_first = runs[::-1]
+    for limit in (2, 50):
+        assert await pages.all(created_after=times[6], limit=limit) == newest_first[:3]
+        assert await pages.all(created_before=times[3], limit=limit) == newest_first[6:]
+        between = await pages.all(created_after=times[3], created_before=times[6], limit=limit)
+        assert between == newest_first[3:6]
+    assert await pages.all(created_before=0.0) == []
+    read = []
+    newest_rows = pages.stores.starts.newest_first
+
+    async def counted(*args):
+        async for rows in newest_rows(*args):
+            read.extend(rows)
+            yield rows
+
+    monkeypatch.setattr(pages.stores.starts, "newest_first", counted)
+    assert await pages.all(created_before=times[2], limit=50) == newest_first[7:]
+    assert len(read) <= 3
+
+
+async def test_child_runs_are_found_by_their_parent(site, pages):
+    """They are those that its log names, page by page, with the other filters."""
+    parent, children = new_execution_id(), [new_execution_id() for _ in range(5)]
+    workflow = StoredWorkflow(Definition("p", {"n": Node("workflow")}), 3)
+    await pages.stores.log.create("t", parent, workflow, None)
+    events = [ev.ExecutionStarted(ev.Started(parent, "running", NOW), NOW)]
+    for number, child in enumerate(children):
+        await pages.put(execution=child, workflow=f"w{number % 2}")
+        state = ExecutionState(child, f"w{number % 2}", "W", 3, "completed")
+        state.parent = ev.Parent(parent, f"n{number}")
+        await pages.stores.runs.put("t", state)
+        begun = ev.StepBegun(f"n{number}", "workflow", "running", 1, NOW)
+        wait = ev.StepWait(f"n{number}", "workflow", "waiting", wait="child")
+        wait.child_execution_id, wait.child_workflow_id = child, f"w{number % 2}"
+        events += [ev.StepStarted(begun, NOW), ev.StepWaiting(wait, NOW)]
+    await site.commit(parent, *events)
+    await pages.put()
+    for limit in (2, 50):
+        assert await pages.all(parent=parent, limit=limit) == children[::-1]
+    assert await pages.all(parent=parent, workflow="w1") == [children[3], children[1]]
+    assert await pages.all(parent=parent, status="failed") == []
+    assert await pages.all(parent=new_execution_id()) == []
+    assert (await pages.page("v", parent=parent)).runs == []
 
 
 async def test_pages_of_failed_runs_are_in_the_order_of_their_ends(pages):

@@ -19,6 +19,7 @@ from tailrace_shared.ids import new_execution_id
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import JOBS
 from tailrace_shared.process.fair_threads import FairThreads
+from tailrace_shared.stores.run_query import RunQuery
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.workflow.definition import Definition, Node
 
@@ -126,6 +127,37 @@ async def test_a_start_is_repeated_while_nats_does_not_acknowledge(
     assert await starts.dues() == set(started)
     for execution in started:
         assert (await starts.site.log.load("t", execution)).state.status == "queued"
+
+
+async def test_a_run_has_the_tags_of_its_workflow_and_its_own(starts):
+    """In the log and in the list; a rerun keeps them."""
+    nodes = {"n": Node("log")}
+    await starts.workflows.put("t", Definition("w", nodes, tags=["orders", "eu"]))
+    request = RunRequest("t", "w", "input", {}, {}, None, ev.Origin(tags=("vip", "eu")))
+    state = await starts.starter.start(request)
+    assert state.tags == ["orders", "eu", "vip"]
+    assert (await starts.site.log.load("t", state.execution_id)).state == state
+    end = ev.ExecutionCancelled(ev.Cancelled(state.execution_id, "cancelled", 1), NOW)
+    await starts.site.commit(state.execution_id, end)
+    again = await starts.starter.rerun("t", state.execution_id, None, None)
+    assert again.tags == state.tags
+    for tag in state.tags:
+        page = await starts.run_list.page("t", RunQuery(tag=tag))
+        assert [run.execution_id for run in page.runs] == [again.execution_id, state.execution_id]
+
+
+async def test_too_many_tags_are_refused(starts):
+    """Those of the workflow count."""
+    own = [f"w{number}" for number in range(10)]
+    await starts.workflows.put("t", Definition("w", {"n": Node("log")}, tags=own))
+    request = RunRequest(
+        "t", "w", "input", {}, {}, None, ev.Origin(tags=tuple(f"r{n}" for n in range(7)))
+    )
+    with pytest.raises(InvalidInputError, match="/tags: 17 tags"):
+        await starts.starter.start(request)
+    assert (
+        await starts.starter.start(request._replace(origin=ev.Origin(tags=("r1", *own[:9]))))
+    ).tags[-1] == "r1"
 
 
 class TestChildren:

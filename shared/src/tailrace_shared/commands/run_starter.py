@@ -34,6 +34,7 @@ from tailrace_shared.stores.indexes.due_index import NOW
 from tailrace_shared.stores.indexes.start_index import Start
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.stores.workflow_store import StoredWorkflow
+from tailrace_shared.workflow.definition import MAX_TAGS
 from tailrace_shared.workflow.sensitive_fields import sensitive_pointers
 from tailrace_shared.workflow.validation import Problem
 
@@ -206,6 +207,7 @@ class RunStarter:
             from_node=from_node,
             sensitive=marks,
             scheduled_at=original.scheduled_at,
+            tags=tuple(original.tags),
         )
         return await self._create(
             tenant, rerun_id, workflow, original.input, origin, is_repeated=is_repeated
@@ -244,7 +246,7 @@ class RunStarter:
         await asyncio.gather(
             self._due.put(tenant, execution_id, NOW),
             self._live.put(tenant, workflow.definition.id, execution_id),
-            self._add_row(tenant, execution_id, workflow, origin, is_repeated=is_repeated),
+            self._add_rows(tenant, execution_id, workflow, origin, is_repeated=is_repeated),
         )
         state = await self._log.create(tenant, execution_id, workflow, run_input, origin)
         if state is None:
@@ -256,7 +258,7 @@ class RunStarter:
         await self._publish_first_job(tenant, state)
         return state
 
-    async def _add_row(
+    async def _add_rows(
         self,
         tenant: str,
         execution_id: str,
@@ -265,13 +267,17 @@ class RunStarter:
         *,
         is_repeated: bool,
     ) -> None:
-        """Add the row of the list of runs, unless an earlier copy of the request did so."""
+        """Add the rows of the list of runs, unless an earlier copy of the request did so."""
         if is_repeated and await self._log.last_commit(tenant, execution_id) is not None:
             return
         parent = None if origin.parent is None else origin.parent.execution_id
         created_at = format_timestamp(time.time())
         start = Start(execution_id, workflow.version, created_at, parent)
-        await self._starts.add(tenant, workflow.definition.id, start)
+        workflow_id, tags = workflow.definition.id, workflow.definition.tags_with(origin.tags)
+        await asyncio.gather(
+            self._starts.add(tenant, workflow_id, start),
+            *(self._starts.add_tag(tenant, workflow_id, start, tag) for tag in tags),
+        )
 
     async def _publish_first_job(self, tenant: str, state: ExecutionState) -> None:
         if state.status == "queued":
@@ -352,6 +358,9 @@ class RunStarter:
     async def _checked_workflow(self, request: RunRequest) -> StoredWorkflow:
         workflow = await self._workflows.get(request.tenant, request.workflow_id)
         await self._inputs.check(request.tenant, workflow, request.field, request.input)
+        if (count := len(workflow.definition.tags_with(request.origin.tags))) > MAX_TAGS:
+            detail = f"{count} tags with those of the workflow; the limit is {MAX_TAGS}"
+            raise InvalidInputError("the run has too many tags", [Problem("/tags", detail)])
         return workflow
 
 

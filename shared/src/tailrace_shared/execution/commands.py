@@ -53,6 +53,7 @@ def create(
         sensitive=limit_pointers(
             [*sensitive_pointers(definition.input, run_input), *origin.sensitive]
         ),
+        tags=definition.tags_with(origin.tags),
     )
     return ExecutionQueued(queued, format_timestamp(now))
 

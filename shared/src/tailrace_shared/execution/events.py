@@ -49,6 +49,7 @@ class Origin(msgspec.Struct, frozen=True):
         scheduled_at: the time of the firing that it belongs to; None without a schedule.
         schedule: the schedule that started it.
         overlap: what happens while another run of the same schedule is active.
+        tags: tags in addition to those of the definition.
     """
 
     parent: Parent | None = None
@@ -60,6 +61,7 @@ class Origin(msgspec.Struct, frozen=True):
     scheduled_at: str | None = None
     schedule: str | None = None
     overlap: Overlap | None = None
+    tags: tuple[str, ...] = ()
 
 
 class Queued(msgspec.Struct, omit_defaults=True):
@@ -67,6 +69,7 @@ class Queued(msgspec.Struct, omit_defaults=True):
 
     Attributes:
         sensitive: pointers into the input.
+        tags: the tags of the definition and those of the run.
     """
 
     execution_id: str
@@ -84,6 +87,7 @@ class Queued(msgspec.Struct, omit_defaults=True):
     scheduled_at: str | None = None
     schedule: str | None = None
     overlap: Overlap | None = None
+    tags: list[str] = []
 
 
 class Started(msgspec.Struct, omit_defaults=True):

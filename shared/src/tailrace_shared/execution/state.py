@@ -153,6 +153,7 @@ class ExecutionState(msgspec.Struct):
     root: str | None = None
     rerun_of: str | None = None
     from_node: str | None = None
+    tags: list[str] = []
     commands: set[str] = set()
     """Ids of the accepted commands."""
     steps: dict[str, StepState] = {}
@@ -249,6 +250,7 @@ class ExecutionState(msgspec.Struct):
         self.from_node = event.data.from_node
         self.scheduled_at = event.data.scheduled_at
         self.schedule, self.overlap = event.data.schedule, event.data.overlap
+        self.tags = event.data.tags
         self.created_at = event.timestamp
 
     def _accept(self, event: CommandRequested) -> None:

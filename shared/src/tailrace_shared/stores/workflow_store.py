@@ -29,11 +29,12 @@ class StoredWorkflow(NamedTuple):
 
 
 class WorkflowHead(NamedTuple):
-    """A workflow in a list: its id, newest version and display name."""
+    """A workflow in a list: its id, newest version, display name and tags."""
 
     workflow_id: str
     version: int
     name: str
+    tags: list[str]
 
 
 class WorkflowPage(NamedTuple):
@@ -46,6 +47,7 @@ class WorkflowPage(NamedTuple):
 class _Named(msgspec.Struct):
     id: str
     name: str = ""
+    tags: list[str] = []
 
 
 _decode_named = msgspec.json.Decoder(_Named).decode
@@ -124,9 +126,9 @@ class WorkflowStore:
 
 
 def _head(entry: BucketEntry) -> WorkflowHead:
-    # Decodes the two fields only: a definition may have a MiB.
+    # Decodes these fields only: a definition may have a MiB.
     named = _decode_named(entry.value)
-    return WorkflowHead(named.id, entry.revision, named.name or named.id)
+    return WorkflowHead(named.id, entry.revision, named.name or named.id, named.tags)
 
 
 def _key(tenant: str, workflow: str) -> str:

@@ -1,6 +1,6 @@
 """The workflow definition in its canonical form, validated and ready to store and run."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -19,6 +19,9 @@ Group = Literal["on_failure", "finally"]
 
 CLEANUP_TIMEOUT: Final = "1h"
 """Time limit of an attempt in ``finally`` without one: a cancellation does not end the group."""
+
+MAX_TAGS: Final = 16
+"""Maximum number of tags of a run, those of its definition included. Tags are ids."""
 
 
 class Retry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -204,6 +207,7 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
         finally_: nodes that run at the end of every run (``finally`` in JSON).
         defaults: settings of nodes that have none of their own.
         schedules: schedules that start runs.
+        tags: tags of every run, to find and follow runs by.
     """
 
     id: str
@@ -218,6 +222,7 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     finally_: FinalGroup | None = msgspec.field(name="finally", default=None)
     defaults: Defaults | None = None
     schedules: list[ScheduleSpec] = []
+    tags: list[str] = []
 
     @property
     def title(self) -> str:
@@ -258,6 +263,10 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
         return msgspec.structs.replace(
             node, retry=node.retry or retry, timeout=node.timeout or timeout
         )
+
+    def tags_with(self, more: Iterable[str]) -> list[str]:
+        """Return the tags of a run that has some tags of its own, without repetitions."""
+        return list(dict.fromkeys([*self.tags, *more]))
 
 
 def _merged(*parts: Mapping[str, Node]) -> Iterator[tuple[str, Node]]:

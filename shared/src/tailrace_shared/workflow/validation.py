@@ -5,7 +5,7 @@ what an earlier one found to be invalid. The input is untrusted JSON; the result
 :class:`~tailrace_shared.workflow.definition.Definition`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from tailrace_shared.ids import is_valid_id
 from tailrace_shared.json_pointer import join_pointer
 from tailrace_shared.workflow import editor, pace
-from tailrace_shared.workflow.definition import Definition, MapWork, encode_definition
+from tailrace_shared.workflow.definition import MAX_TAGS, Definition, MapWork, encode_definition
 from tailrace_shared.workflow.expressions.references import Readable, References, Scope
 from tailrace_shared.workflow.graph import CycleError, Graph, sort_graph
 from tailrace_shared.workflow.node_types import SHIPPED, NodeType
@@ -36,6 +36,7 @@ __all__ = [
     "MAX_PROBLEMS",
     "Problem",
     "Validated",
+    "tag_problems",
     "validate",
 ]
 
@@ -50,7 +51,7 @@ _ON_TIMEOUT: Final = ("cancel", "fail", "continue")
 _ON_LIMIT: Final = ("queue", "cancel_running", "cancel_new")
 _DEFINITION_FIELDS: Final = (
     *("id", "name", "description", "input", "output", "concurrency", "nodes", "timeout"),
-    *("on_failure", "finally", "defaults", "schedules"),
+    *("on_failure", "finally", "tags", "defaults", "schedules"),
 )
 _NODE_FIELDS: Final = (
     *("type", "name", "with", "needs", "when", "join", "stage", "retry", "timeout"),
@@ -69,6 +70,26 @@ class Validated(NamedTuple):
 
     definition: Definition | None
     problems: list[Problem]
+
+
+def tag_problems(tags: Any, limit: int) -> Iterator[tuple[list[int], str]]:
+    """Yield what is wrong with a list of tags: the path of each problem below it, and a sentence.
+
+    Args:
+        tags: the value to check.
+        limit: the maximum number of tags.
+    """
+    if not isinstance(tags, list):
+        yield [], "tags must be a list of strings"
+        return
+    if len(tags) > limit:
+        yield [], f"{len(tags)} tags; the limit is {MAX_TAGS}, those of the definition included"
+        return
+    for index, tag in enumerate(tags):
+        if not (isinstance(tag, str) and is_valid_id(tag)):
+            yield [index], "a tag must be 1 to 64 letters, digits, '_' or '-'"
+        elif tag in tags[:index]:
+            yield [index], f"the tag {tag!r} is listed twice"
 
 
 def validate(
@@ -111,6 +132,8 @@ class _Validation:
         document.pop("viewport", None)
         self.problems.fields("", document, _DEFINITION_FIELDS, required=("id", "nodes"))
         self.header(document)
+        for place, detail in tag_problems(document.get("tags", []), MAX_TAGS):
+            self.report(join_pointer("/tags", *place), detail)
         parts: dict[str | None, Any] = {}
         if "nodes" in document:
             parts[None] = document["nodes"]

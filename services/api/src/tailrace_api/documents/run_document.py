@@ -114,6 +114,7 @@ class RunDocument(msgspec.Struct, omit_defaults=True):
     """A run.
 
     Attributes:
+        tags: Its tags, those of its definition included.
         held: True while a requested pause lasts; otherwise absent.
         from_node: The node that a rerun starts from; otherwise absent.
         scheduled_at: The time of the firing that started the run; absent without a schedule.
@@ -136,6 +137,7 @@ class RunDocument(msgspec.Struct, omit_defaults=True):
     eta_ms: int | None
     parent: Parent | None
     rerun_of: str | None
+    tags: list[str]
     steps: list[StepDocument]
     held: bool | msgspec.UnsetType = msgspec.UNSET
     from_node: str | msgspec.UnsetType = msgspec.UNSET
@@ -199,6 +201,7 @@ def run_document(
         eta_ms=_eta_ms(state, definition, now, estimator),
         parent=state.parent,
         rerun_of=state.rerun_of,
+        tags=state.tags,
         steps=[_step(step_id, nodes, groups, state) for step_id in _step_ids(state, nodes)],
         held=True if state.is_held and not state.is_terminal else msgspec.UNSET,
         from_node=_or_unset(state.from_node),

@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Final, TypeVar, get_args
 
 import msgspec
@@ -26,7 +27,7 @@ from tailrace_api.web.json_body import read_object, refuse_unknown
 from tailrace_api.web.json_response import json_response
 from tailrace_api.web.operation import Answer, Parameter, operation
 from tailrace_api.web.problems import RefusedError
-from tailrace_api.web.query import CURSOR, LIMIT, cursor_of, limit_of, query_value
+from tailrace_api.web.query import CURSOR, LIMIT, cursor_of, limit_of, query_value, time_of
 from tailrace_shared.commands.run_starter import RunRequest, RunStarter
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
@@ -34,9 +35,11 @@ from tailrace_shared.errors import (
     WorkflowNotFoundError,
 )
 from tailrace_shared.estimation import Estimator
+from tailrace_shared.execution.events import Origin
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.execution.transitions import ExecutionStatus
 from tailrace_shared.ids import ID_PATTERN, check_id
+from tailrace_shared.json_pointer import join_pointer
 from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.redact.masking import mask_value
 from tailrace_shared.settings import ApiSettings
@@ -45,10 +48,14 @@ from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.stores.indexes.run_index import RunSummary
 from tailrace_shared.stores.output_store import OutputStore
 from tailrace_shared.stores.run_list import RunList as RunPages
+from tailrace_shared.stores.run_query import RunQuery
 from tailrace_shared.stores.workflow_store import WorkflowStore
-from tailrace_shared.workflow.definition import Definition
+from tailrace_shared.workflow.definition import MAX_TAGS, Definition
+from tailrace_shared.workflow.validation import Problem, tag_problems
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+Tag = Annotated[str, Meta(pattern=ID_PATTERN)]
 
 _STATUSES: Final = get_args(ExecutionStatus)
 _SLICE_S: Final = 0.002
@@ -61,6 +68,19 @@ _STATUS: Final = Parameter("status", ExecutionStatus, "Only runs with this statu
 _WORKFLOW: Final = Parameter(
     "workflow_id", Annotated[str, Meta(pattern=ID_PATTERN)], "Only runs of this workflow."
 )
+_FILTERS: Final = (
+    Parameter("tag", Annotated[str, Meta(pattern=ID_PATTERN)], "Only runs with this tag."),
+    Parameter(
+        "parent", Annotated[str, Meta(pattern=ID_PATTERN)], "Only child runs of this execution."
+    ),
+    Parameter("created_after", datetime, "Only runs that were created at this time or later."),
+    Parameter("created_before", datetime, "Only runs that were created before this time."),
+    Parameter(
+        "q",
+        Annotated[str, Meta(pattern=ID_PATTERN)],
+        "Only runs whose id, or whose workflow's id, contains this text.",
+    ),
+)
 _LOGS: Final = Parameter("include_logs", bool, "Whether to include all events of the log.")
 
 
@@ -69,9 +89,11 @@ class StartRun(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
 
     Attributes:
         input: The input, which must match the workflow's ``input`` schema.
+        tags: Tags of the run, in addition to those of the workflow; at most 16 together.
     """
 
     input: Any = {}
+    tags: Annotated[list[Tag], Meta(max_length=MAX_TAGS)] = []
 
 
 class Accepted(msgspec.Struct):
@@ -135,7 +157,7 @@ class ExecutionRoutes:
         tenant = tenant_of(request, self.settings)
         key = idempotency_key_of(request)
         body = await read_object(request, self.settings.max_body_bytes, if_empty={})
-        refuse_unknown(body, "input")
+        refuse_unknown(body, "input", "tags")
         state = await self.starter.start(
             RunRequest(
                 tenant,
@@ -144,6 +166,7 @@ class ExecutionRoutes:
                 body.get("input", {}),
                 body,
                 key,
+                Origin(tags=_tags(body)),
             )
         )
         return json_response(accepted(state), 202, {"location": location_of(state)})
@@ -153,7 +176,7 @@ class ExecutionRoutes:
         "/api/v1/workflows/{workflow_id}/runs",
         scope="executions:read",
         answers={200: Answer(RunList, "A page of the list.")},
-        parameters=(_STATUS, LIMIT, CURSOR),
+        parameters=(_STATUS, *_FILTERS, LIMIT, CURSOR),
         summary="List the runs of a workflow, newest first",
     )
     @operation(
@@ -161,23 +184,31 @@ class ExecutionRoutes:
         "/api/v1/executions",
         scope="executions:read",
         answers={200: Answer(RunList, "A page of the list.")},
-        parameters=(_WORKFLOW, _STATUS, LIMIT, CURSOR),
+        parameters=(_WORKFLOW, _STATUS, *_FILTERS, LIMIT, CURSOR),
         summary="List runs of all workflows, newest first",
     )
     async def list_page(self, request: Request) -> Response:
         """List runs, newest first, of one workflow or of all.
 
         Failed and cancelled runs come page by page in the order of their ends, all others in the
-        order of their starts.
+        order of their starts. A page may be short, and still have a cursor, if few of very many
+        runs match.
         """
         tenant = tenant_of(request, self.settings)
         workflow = request.path_params.get("workflow_id", query_value(request, "workflow_id"))
-        page = await self.runs.page(
-            tenant,
-            workflow=None if workflow is None else check_id(workflow, "workflow_id"),
+        if workflow is not None:
+            check_id(workflow, "workflow_id")
+        query = RunQuery(
+            workflow=workflow,
             status=_status(query_value(request, "status")),
-            limit=limit_of(request),
-            cursor=cursor_of(request),
+            tag=_id(request, "tag"),
+            parent=_id(request, "parent"),
+            created_after=time_of(request, "created_after"),
+            created_before=time_of(request, "created_before"),
+            text=_id(request, "q"),
+        )
+        page = await self.runs.page(
+            tenant, query, limit=limit_of(request), cursor=cursor_of(request)
         )
         return json_response(RunList(page.runs, page.cursor))
 
@@ -327,6 +358,22 @@ def _status(text: str | None) -> str | None:
     if text is not None and text not in _STATUSES:
         raise RefusedError(400, f"status: {text[:40]!r} is not one of {', '.join(_STATUSES)}")
     return text
+
+
+def _tags(body: dict[str, Any]) -> tuple[str, ...]:
+    tags = body.get("tags", [])
+    problems = [
+        Problem(join_pointer("/tags", *place), detail)
+        for place, detail in tag_problems(tags, MAX_TAGS)
+    ]
+    if problems:
+        raise RefusedError(422, "the tags are not valid", problems)
+    return tuple(tags)
+
+
+def _id(request: Request, name: str) -> str | None:
+    text = query_value(request, name)
+    return None if text is None else check_id(text, name)
 
 
 def _exists(found: tuple[ExecutionState, list[LogEntry] | None]) -> bool:

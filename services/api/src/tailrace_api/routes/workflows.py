@@ -26,6 +26,7 @@ from tailrace_shared.settings import ApiSettings
 from tailrace_shared.stores.node_type_store import NodeTypeStore
 from tailrace_shared.stores.workflow_store import StoredWorkflow, WorkflowStore
 from tailrace_shared.workflow.definition import (
+    MAX_TAGS,
     Concurrency,
     Defaults,
     Definition,
@@ -61,6 +62,7 @@ class WorkflowBody(msgspec.Struct, omit_defaults=True):
         finally_: Nodes that run at the end of every run.
         defaults: The retry policy and the time limit of nodes that have none of their own.
         schedules: Schedules that start runs.
+        tags: Tags of every run.
         edges: The edges ``{source, target}`` of a visual editor's graph.
     """
 
@@ -76,6 +78,7 @@ class WorkflowBody(msgspec.Struct, omit_defaults=True):
     finally_: FinalGroup | None = msgspec.field(name="finally", default=None)
     defaults: Defaults | None = None
     schedules: list[ScheduleSpec] = []
+    tags: Annotated[list[Annotated[str, Meta(pattern=ID_PATTERN)]], Meta(max_length=MAX_TAGS)] = []
     edges: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
     viewport: Any = None
 
@@ -86,6 +89,7 @@ class WorkflowSummary(msgspec.Struct):
     workflow_id: str
     version: int
     name: str
+    tags: list[str]
 
 
 class WorkflowDocument(msgspec.Struct):
@@ -315,7 +319,9 @@ def _version(request: Request) -> int | None:
 
 
 def _summary(stored: StoredWorkflow) -> WorkflowSummary:
-    return WorkflowSummary(stored.definition.id, stored.version, stored.definition.title)
+    return WorkflowSummary(
+        stored.definition.id, stored.version, stored.definition.title, stored.definition.tags
+    )
 
 
 def _changed(stored: StoredWorkflow, status: int) -> Response:

@@ -1,5 +1,6 @@
 """Query parameters shared by several routes; ``RefusedError`` (400) for an invalid one."""
 
+from datetime import datetime
 from typing import Annotated, Final
 
 from msgspec import Meta
@@ -37,6 +38,23 @@ CURSOR: Final = Parameter(
 def query_value(request: Request, name: str) -> str | None:
     """Return the value of a parameter; None if it is absent or, as forms send it, empty."""
     return request.query_params.get(name, "").strip(OPTIONAL_WHITESPACE) or None
+
+
+def time_of(request: Request, name: str) -> float | None:
+    """Return the time (RFC 3339) in a parameter, in seconds since the epoch."""
+    text = query_value(request, name)
+    if text is None:
+        return None
+    try:
+        # A plus sign that is not escaped is a space. Python knows no leap seconds.
+        stamp = datetime.fromisoformat(text.upper().replace(" ", "+").replace(":60", ":59"))
+        if stamp.tzinfo is not None:
+            return stamp.timestamp()
+    except (ValueError, OverflowError):
+        pass
+    raise RefusedError(
+        400, f"{name}: {text[:40]!r} is not an RFC 3339 time such as 2026-01-15T10:30:00Z"
+    )
 
 
 def limit_of(request: Request) -> int:

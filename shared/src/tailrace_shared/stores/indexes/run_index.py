@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from tailrace_shared.execution.progress import progress_percent
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.execution.transitions import TERMINAL_STATUSES, ExecutionStatus
 from tailrace_shared.ids import check_id
@@ -21,7 +22,16 @@ from tailrace_shared.subjects import Subjects
 
 
 class RunSummary(msgspec.Struct, frozen=True):
-    """A run in a list."""
+    """A run in a list.
+
+    Attributes:
+        parent: The execution whose step started it.
+        rerun_of: The execution that it repeats.
+        tags: Its tags, those of its definition included.
+        waits: The number of its steps that wait for a signal.
+        progress: The share of its steps that have ended, in percent, when its status changed last.
+        eta_ms: The estimated remaining time at that moment, in milliseconds; null if unknown.
+    """
 
     execution_id: str
     workflow_id: str
@@ -33,6 +43,11 @@ class RunSummary(msgspec.Struct, frozen=True):
     duration_ms: int | None
     error: str | None
     parent: str | None = None
+    rerun_of: str | None = None
+    tags: list[str] = []
+    waits: int = 0
+    progress: float = 0.0
+    eta_ms: int | None = None
 
 
 class StoredRun(NamedTuple):
@@ -81,10 +96,19 @@ class RunIndex:
         self._bucket = Bucket(jetstream, subjects.stream(RUNS))
         self._starts = StartIndex(jetstream, subjects)
 
-    async def put(self, tenant: str, state: ExecutionState) -> None:
-        """Write the summary of an execution, and its second row if it was not completed."""
+    async def put(
+        self, tenant: str, state: ExecutionState, nodes: int = 0, eta_ms: int | None = None
+    ) -> None:
+        """Write the summary of an execution, and its second row if it was not completed.
+
+        Args:
+            tenant: the tenant of the execution.
+            state: the execution.
+            nodes: the number of nodes of its definition; 0 if unknown.
+            eta_ms: the estimated remaining time, in milliseconds; None if unknown.
+        """
         key = f"{check_id(tenant, 'tenant')}.{state.workflow_id}.{state.execution_id}"
-        summary = summary_of(state)
+        summary = summary_of(state, nodes, eta_ms)
         if state.status in ENDED:
             await self._starts.add_end(tenant, state.workflow_id, start_of(summary), state.status)
         await self._bucket.put(key, msgspec.json.encode(summary))
@@ -164,8 +188,8 @@ def start_of(run: RunSummary) -> Start:
     return Start(run.execution_id, run.version, run.created_at, run.parent)
 
 
-def summary_of(state: ExecutionState) -> RunSummary:
-    """Return the summary of an execution."""
+def summary_of(state: ExecutionState, nodes: int = 0, eta_ms: int | None = None) -> RunSummary:
+    """Return the summary of an execution; the other arguments are those of :meth:`RunIndex.put`."""
     return RunSummary(
         execution_id=state.execution_id,
         workflow_id=state.workflow_id,
@@ -177,6 +201,11 @@ def summary_of(state: ExecutionState) -> RunSummary:
         duration_ms=state.duration_ms,
         error=state.error,
         parent=None if state.parent is None else state.parent.execution_id,
+        rerun_of=state.rerun_of,
+        tags=state.tags,
+        waits=state.signal_waits,
+        progress=progress_percent(state, nodes),
+        eta_ms=0 if state.is_terminal else eta_ms,
     )
 
 

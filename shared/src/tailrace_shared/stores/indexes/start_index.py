@@ -9,6 +9,9 @@ than all others (``backfill_starts``). An execution that failed or was cancelled
 in the order of the ends: of very many runs few fail, so reading all rows to find them costs too
 much.
 
+A tag of an execution has a row, too, written at the start: the runs with a tag are found without
+reading others.
+
 A row may be there twice, if its start or its end was repeated; readers skip the second one. A row
 may have no execution, if its start was never completed, or if the execution has been deleted.
 """
@@ -21,6 +24,8 @@ from typing import Final, NamedTuple, Self
 import msgspec
 
 from tailrace_shared.errors import InvalidIdError, TemporarilyUnavailableError
+from tailrace_shared.execution.timestamps import format_timestamp
+from tailrace_shared.ids import check_id
 from tailrace_shared.nats.jetstream import MESSAGE_ID, JetStream, StoredMessage
 from tailrace_shared.nats.read_backwards import read_backwards
 from tailrace_shared.nats.topology import STARTS
@@ -35,8 +40,9 @@ BACKFILLED: Final = "backfilled"
 ENDED: Final = ("failed", "cancelled")
 """The kinds of the rows that are written at an end: the status of the execution."""
 
+_TAGGED: Final = "tag-"
 _LETTERS: Final = {STARTED: "s", BACKFILLED: "b", "failed": "f", "cancelled": "c"}
-_KINDS: Final = {letter: kind for kind, letter in _LETTERS.items()}
+_TAG_LETTER: Final = "t"
 _ROWS_PER_READ: Final = 250
 _PUBLISH_TRIES: Final = 20
 _PUBLISH_PAUSE_S: Final = 0.05
@@ -70,15 +76,25 @@ class RowPosition(NamedTuple):
     kind: str
 
     def __str__(self) -> str:
-        return f"{_LETTERS[self.kind]}{self.sequence}"
+        return f"{_letter(self.kind)}{self.sequence}"
 
     @classmethod
-    def parse(cls, text: str) -> Self | None:
-        """Return the position that a text describes, or None."""
-        kind, number = _KINDS.get(text[:1]), text[1:]
-        if kind is None or _NUMBER.fullmatch(number) is None:
-            return None
-        return cls(int(number), kind)
+    def parse(cls, text: str, kinds: Sequence[str]) -> Self | None:
+        """Return the position that a text describes among rows of some kinds, or None."""
+        number = text[1:]
+        for kind in kinds:
+            if text[:1] == _letter(kind) and _NUMBER.fullmatch(number):
+                return cls(int(number), kind)
+        return None
+
+
+def kind_of_tag(tag: str) -> str:
+    """Return the kind of the rows of a tag."""
+    return f"{_TAGGED}{check_id(tag, 'tag')}"
+
+
+def _letter(kind: str) -> str:
+    return _LETTERS.get(kind, _TAG_LETTER)
 
 
 class StartRow(NamedTuple):
@@ -112,6 +128,15 @@ class StartIndex:
         """
         kind = BACKFILLED if is_backfilled else STARTED
         await self._add(self._subjects.start(tenant, workflow, kind), f"{tenant}.", start)
+
+    async def add_tag(self, tenant: str, workflow: str, start: Start, tag: str) -> None:
+        """Add the row of a tag of an execution. Call it before the execution exists.
+
+        Raises:
+            UnavailableError: NATS did not answer; the row may or may not be stored.
+        """
+        kind = kind_of_tag(tag)
+        await self._add(self._subjects.start(tenant, workflow, kind), f"{kind}.{tenant}.", start)
 
     async def add_end(self, tenant: str, workflow: str, start: Start, status: str) -> None:
         """Add the row of an execution that has ended in one of the statuses ``ENDED``.
@@ -163,6 +188,28 @@ class StartIndex:
                 if len(page) < at_once:
                     break
                 before = page[-1].sequence
+
+    async def position_at(
+        self, tenant: str, workflow: str | None, kind: str, time: float
+    ) -> RowPosition | None:
+        """Return the first row of a kind that was written at a time or later, or None.
+
+        Args:
+            tenant: the tenant.
+            workflow: the workflow, or None for all.
+            kind: the kind of the rows.
+            time: seconds since the epoch, by the clock of NATS.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        request = {
+            "batch": 1,
+            "start_time": format_timestamp(max(time, 0.0)),
+            "next_by_subj": self._subjects.start(tenant, workflow, kind),
+        }
+        page, _ = await self._jetstream.batch(self.stream, request)
+        return RowPosition(page[0].sequence, kind) if page else None
 
     async def oldest_first(self, sequence: int) -> AsyncIterator[StartRow]:
         """Read the rows of all tenants from a sequence on, in the order of the stream.
@@ -245,8 +292,8 @@ def position_of(cursor: str, kinds: Sequence[str] = (STARTED, BACKFILLED)) -> Ro
     Raises:
         InvalidIdError: it is none, for example an execution id, which was a cursor before 0.3.
     """
-    position = RowPosition.parse(cursor)
-    if position is None or position.kind not in kinds:
+    position = RowPosition.parse(cursor, kinds)
+    if position is None:
         raise InvalidIdError(
             f"cursor: {cursor[:80]!r} is not a cursor of this list; begin again without one"
         )

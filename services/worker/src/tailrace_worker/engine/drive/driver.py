@@ -466,7 +466,12 @@ class Drive:
     async def _index_status(self) -> None:
         # The index is derived: a list that shows the run as queued for longer does no harm.
         with contextlib.suppress(UnavailableError, JetStreamError):
-            await self._services.stores.runs.put(self._tenant, self._scheduler.state)
+            await self._services.stores.runs.put(
+                self._tenant,
+                self._scheduler.state,
+                self._estimates.nodes,
+                self._estimates.remaining_ms(self._services.now()),
+            )
 
     async def _on_commit(self, message: Msg) -> None:
         if (message.headers or {}).get(WRITER) != self._services.worker_id:

@@ -88,7 +88,8 @@ class Lifecycle:
             case AdmissionOutcome.WAIT:
                 by = self._services.now() + _QUEUED_CHECK_S
                 await self._services.stores.due.put(self._tenant, state.execution_id, by)
-                await self._services.stores.runs.put(self._tenant, state)
+                nodes = len(plan.definition.nodes)
+                await self._services.stores.runs.put(self._tenant, state, nodes)
                 return DriveResult(End.WAITING, self._writer.last_sequence)
 
     async def _ended_ancestor(self, state: ExecutionState) -> str | None:
@@ -119,7 +120,8 @@ class Lifecycle:
 
     def _final_writes(self, state: ExecutionState) -> Iterator[Coroutine[Any, Any, None]]:
         """Yield the writes at the end of an execution. They run at once, each in a task."""
-        yield self._services.stores.runs.put(self._tenant, state)
+        nodes = 0 if self.plan is None else len(self.plan.definition.nodes)
+        yield self._services.stores.runs.put(self._tenant, state, nodes)
         yield self._record_result(state)
         if self.plan is None:
             # A drive with a plan has removed them already; without a plan no other code will.

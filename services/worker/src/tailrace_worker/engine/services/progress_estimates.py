@@ -83,11 +83,14 @@ class ProgressEstimates:
 
     Args:
         allowance: shared by all executions of the worker.
+
+    Attributes:
+        nodes: the number of nodes of its definition.
     """
 
     def __init__(self, estimator: Estimator, nodes: int, allowance: Allowance) -> None:
+        self.nodes = nodes
         self._estimator = estimator
-        self._nodes = nodes
         self._allowance = allowance
         self._end: float | None = None
         self._estimated_at = float("-inf")
@@ -108,6 +111,10 @@ class ProgressEstimates:
             # An estimate is optional: its failure must not end a drive and its running attempts.
             if self._allowance.error_log.is_due():
                 _log.exception("estimate failed", execution=state.execution_id)
+
+    def remaining_ms(self, now: float) -> int | None:
+        """Return the remaining time by the last estimate, in milliseconds; None without one."""
+        return None if self._end is None else _milliseconds(max(self._end - now, 0.0))
 
     def _fill_in(self, events: Iterable[Event], state: ExecutionState, now: float) -> None:
         for event in events:
@@ -147,9 +154,9 @@ class ProgressEstimates:
         self._end = None if seconds is None else now + seconds
 
     def _progress_of(self, state: ExecutionState, now: float) -> float | None:
-        is_small = max(self._nodes, len(state.steps)) <= _SMALL_STEPS
+        is_small = max(self.nodes, len(state.steps)) <= _SMALL_STEPS
         if is_small or now >= self._counted_at + _INTERVAL_S:
-            self._progress = progress_percent(state, self._nodes)
+            self._progress = progress_percent(state, self.nodes)
             self._counted_at = now
         return self._progress
 
