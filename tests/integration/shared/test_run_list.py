@@ -227,7 +227,7 @@ async def test_runs_are_found_by_the_time_of_their_creation(pages, monkeypatch):
     runs, times = [], []
     for _ in range(9):
         execution = new_execution_id()
-        times.append(creation_time(execution))
+        times.append(creation_time(execution) or 0.0)
         start = Start(execution, created_at=format_timestamp(times[-1]))
         await pages.stores.starts.add("t", "w", start)
         runs.append(await pages.put(execution=execution))
@@ -259,7 +259,7 @@ async def test_child_runs_are_found_by_their_parent(site, pages):
     parent, children = new_execution_id(), [new_execution_id() for _ in range(5)]
     workflow = StoredWorkflow(Definition("p", {"n": Node("workflow")}), 3)
     await pages.stores.log.create("t", parent, workflow, None)
-    events = [ev.ExecutionStarted(ev.Started(parent, "running", NOW), NOW)]
+    events: list[ev.Event] = [ev.ExecutionStarted(ev.Started(parent, "running", NOW), NOW)]
     for number, child in enumerate(children):
         await pages.put(execution=child, workflow=f"w{number % 2}")
         state = ExecutionState(child, f"w{number % 2}", "W", 3, "completed")

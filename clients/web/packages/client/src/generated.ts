@@ -150,14 +150,6 @@ export interface DeadLetterSummary {
   readonly died_at: string;
 }
 
-/** Settings of all nodes, and of the work of maps, that have none of their own. */
-export interface Defaults {
-  /** the retry policy. */
-  readonly retry?: Retry | null;
-  /** the time limit of an attempt, as a duration. It does not apply to `await`. */
-  readonly timeout?: string | null;
-}
-
 /** A workflow: its nodes, input and output. */
 export interface Definition {
   /** the id of the workflow. */
@@ -174,30 +166,8 @@ export interface Definition {
   readonly output?: JsonValue;
   /** concurrency limit of runs; None for no limit. */
   readonly concurrency?: Concurrency | null;
-  /** time limit of the nodes, from the start of a run, as a duration. */
-  readonly timeout?: string | null;
-  /** nodes that run after a failure. */
-  readonly on_failure?: FailureGroup | null;
-  /** nodes that run at the end of every run (`finally` in JSON). */
-  readonly finally?: FinalGroup | null;
-  /** settings of nodes that have none of their own. */
-  readonly defaults?: Defaults | null;
-  /** schedules that start runs. */
-  readonly schedules?: readonly ScheduleSpec[];
-}
-
-/** The demand for workers. */
-export interface DemandDocument {
-  /** The sum of the following three. */
-  readonly demand: number;
-  /** Jobs that no worker has, and executions whose tenant has its share of the workers. */
-  readonly queued: number;
-  /** Jobs that a worker has. */
-  readonly in_flight: number;
-  /** Timers that fire within 30 seconds. */
-  readonly due_soon: number;
-  /** The queues by name. Actor nodes have queues of their own. */
-  readonly queues: Readonly<Record<string, QueueDemandDocument>>;
+  /** tags of every run, to find and follow runs by. */
+  readonly tags?: readonly string[];
 }
 
 /** The number of finished runs by status. */
@@ -233,13 +203,6 @@ export interface ExecutionCompleted {
 export interface ExecutionFailed {
   readonly type: "execution:failed";
   readonly data: Failed;
-  readonly timestamp: string;
-}
-
-/** A group of nodes that follows the main part begins: `on_failure` or `finally`. */
-export interface ExecutionFinishing {
-  readonly type: "execution:finishing";
-  readonly data: Finishing;
   readonly timestamp: string;
 }
 
@@ -285,41 +248,6 @@ export interface Failed {
   readonly open_steps?: readonly OpenStep[];
 }
 
-/** Nodes that run after a failure (`on_failure`). */
-export interface FailureGroup {
-  /** the nodes by id; they may need each other. */
-  readonly nodes: Readonly<Record<string, Node>>;
-  /** the status of the run if all of them succeed. */
-  readonly then?: "completed" | "failed";
-}
-
-/** Nodes that run at the end of every run (`finally`). */
-export interface FinalGroup {
-  /** the nodes by id; they may need each other. */
-  readonly nodes: Readonly<Record<string, Node>>;
-}
-
-/**
- * Data of `execution:finishing`: a group of nodes begins that follows the main part. All steps that
- * have not ended are cancelled.
- */
-export interface Finishing {
-  readonly execution_id: string;
-  readonly status: string;
-  /** the group that begins. */
-  readonly group: "finally" | "on_failure";
-  /** the status of the run if the group changes nothing. */
-  readonly outcome: "cancelled" | "completed" | "failed";
-  /** why the run has failed. */
-  readonly error_message?: string;
-  /** the first step that failed; None if the run has not failed, or for another reason. */
-  readonly node_id?: string | null;
-  /** steps that were waiting for a signal. */
-  readonly waiting?: readonly string[];
-  /** steps that had not ended, up to a limit. */
-  readonly open_steps?: readonly OpenStep[];
-}
-
 /** The graph of a workflow, for drawing. */
 export interface GraphDocument {
   readonly workflow_id: string;
@@ -341,8 +269,6 @@ export interface GraphNode {
   readonly type: string;
   readonly name: string;
   readonly stage: string | null;
-  /** The group that it belongs to, if it runs after the main part. */
-  readonly group?: "finally" | "on_failure";
 }
 
 /** The entry points of the API. */
@@ -416,11 +342,6 @@ export interface NewSchedule {
   readonly time_zone?: string | null;
   /** The input of every run. */
   readonly input?: JsonValue;
-  /**
-   * Whether a firing is queued, skipped, or cancels its predecessor while another run of the
-   * schedule is active; by default its runs may overlap.
-   */
-  readonly overlap?: "cancel" | "queue" | "skip" | null;
 }
 
 /** One step of a workflow. */
@@ -436,7 +357,7 @@ export interface Node {
   /** CEL expression; the node is skipped if it is false. */
   readonly when?: string | null;
   /** the required outcome of the needs. */
-  readonly join?: "all" | "all_done" | "all_success" | "any";
+  readonly join?: "all" | "all_done" | "any";
   /** name of the node on the tenant feed. */
   readonly stage?: string | null;
   /** retry policy of failed attempts. */
@@ -455,10 +376,6 @@ export interface Node {
    * every item of a list.
    */
   readonly sensitive?: boolean | readonly string[];
-  /**
-   * `continue` lets the run go on after a failure as if the step had succeeded without an output.
-   */
-  readonly on_error?: "continue" | "fail";
 }
 
 /** The statistics of a node over its latest few hundred runs. */
@@ -626,18 +543,6 @@ export interface Purged {
   readonly purged: number;
 }
 
-/** The demand of one queue. */
-export interface QueueDemandDocument {
-  /** The sum of the following two. */
-  readonly demand: number;
-  /** Jobs that no worker has. */
-  readonly queued: number;
-  /** Jobs that a worker has. */
-  readonly in_flight: number;
-  /** How long the oldest of the queued jobs has waited. */
-  readonly oldest_seconds: number;
-}
-
 /** Data of `execution:queued`, the first event; see also `Origin`. */
 export interface Queued {
   readonly execution_id: string;
@@ -653,9 +558,8 @@ export interface Queued {
   /** pointers into the input. */
   readonly sensitive?: readonly string[];
   readonly root?: string | null;
-  readonly scheduled_at?: string | null;
-  readonly schedule?: string | null;
-  readonly overlap?: "cancel" | "queue" | "skip" | null;
+  /** the tags of the definition and those of the run. */
+  readonly tags?: readonly string[];
 }
 
 /** A process that accepts requests. */
@@ -754,15 +658,13 @@ export interface RunDocument {
   readonly eta_ms: number | null;
   readonly parent: Parent | null;
   readonly rerun_of: string | null;
+  /** Its tags, those of its definition included. */
+  readonly tags: readonly string[];
   readonly steps: readonly StepDocument[];
   /** True while a requested pause lasts; otherwise absent. */
   readonly held?: boolean;
   /** The node that a rerun starts from; otherwise absent. */
   readonly from_node?: string;
-  /** The time of the firing that started the run; absent without a schedule. */
-  readonly scheduled_at?: string;
-  /** The schedule that started the run; otherwise absent. */
-  readonly schedule?: string;
   /** The events of the log; present on request. */
   readonly logs?: readonly LogEntry[];
 }
@@ -785,7 +687,18 @@ export interface RunSummary {
   readonly finished_at: string | null;
   readonly duration_ms: number | null;
   readonly error: string | null;
+  /** The execution whose step started it. */
   readonly parent: string | null;
+  /** The execution that it repeats. */
+  readonly rerun_of: string | null;
+  /** Its tags, those of its definition included. */
+  readonly tags: readonly string[];
+  /** The number of its steps that wait for a signal. */
+  readonly waits: number;
+  /** The share of its steps that have ended, in percent, when its status changed last. */
+  readonly progress: number;
+  /** The estimated remaining time at that moment, in milliseconds; null if unknown. */
+  readonly eta_ms: number | null;
 }
 
 /** A schedule. */
@@ -798,7 +711,6 @@ export interface ScheduleDocument {
   readonly created_at: string;
   /** The next time it fires; null for intervals, whose phase only NATS knows. */
   readonly next_at: string | null;
-  readonly overlap?: "cancel" | "queue" | "skip" | null;
 }
 
 /** A page of schedules, by id. */
@@ -808,29 +720,12 @@ export interface ScheduleList {
   readonly cursor: string | null;
 }
 
-/** A schedule that is installed together with its workflow. */
-export interface ScheduleSpec {
-  /** the id of the schedule, unique among all schedules of the tenant. */
-  readonly id: string;
-  /** a cron expression with five or six fields, or a name such as `@hourly`. */
-  readonly cron?: string | null;
-  /** an interval, as a duration; instead of `cron`. */
-  readonly every?: string | null;
-  /** IANA time zone of `cron`; UTC if None. */
-  readonly time_zone?: string | null;
-  /** the input of its runs. */
-  readonly input?: JsonValue;
-  /**
-   * whether a firing is queued, skipped, or cancels its predecessor while a run of the same
-   * schedule is active; None lets its runs overlap.
-   */
-  readonly overlap?: "cancel" | "queue" | "skip" | null;
-}
-
 /** The start of a run. */
 export interface StartRun {
   /** The input, which must match the workflow's `input` schema. */
   readonly input?: JsonValue;
+  /** Tags of the run, in addition to those of the workflow; at most 16 together. */
+  readonly tags?: readonly string[];
 }
 
 /** Data of `execution:started`: a worker has begun to drive the execution. */
@@ -900,8 +795,6 @@ export interface StepDocument {
   readonly output_ref: OutputElsewhere;
   /** The traceback of the error, or the response that a server sent with it. */
   readonly error_detail: string;
-  /** The group that the step belongs to, if it runs after the main part. */
-  readonly group: "finally" | "on_failure";
 }
 
 /** Data of `step:completed`. */
@@ -1245,16 +1138,8 @@ export interface WorkflowBody {
   readonly output?: JsonValue;
   /** The limit for concurrent runs. */
   readonly concurrency?: Concurrency | null;
-  /** The time limit of the nodes, from the start of a run. */
-  readonly timeout?: string | null;
-  /** Nodes that run after a failure. */
-  readonly on_failure?: FailureGroup | null;
-  /** Nodes that run at the end of every run. */
-  readonly finally?: FinalGroup | null;
-  /** The retry policy and the time limit of nodes that have none of their own. */
-  readonly defaults?: Defaults | null;
-  /** Schedules that start runs. */
-  readonly schedules?: readonly ScheduleSpec[];
+  /** Tags of every run. */
+  readonly tags?: readonly string[];
   /** The edges `{source, target}` of a visual editor's graph. */
   readonly edges?: readonly (Readonly<Record<string, JsonValue>>)[];
   readonly viewport?: JsonValue;
@@ -1312,6 +1197,7 @@ export interface WorkflowSummary {
   readonly workflow_id: string;
   readonly version: number;
   readonly name: string;
+  readonly tags: readonly string[];
 }
 
 /** An event of an execution's log. */
@@ -1321,7 +1207,6 @@ export type Event =
   | ExecutionCompleted
   | ExecutionFailed
   | ExecutionCancelled
-  | ExecutionFinishing
   | ExecutionPaused
   | ExecutionResumed
   | CommandRequested
@@ -1372,7 +1257,7 @@ export interface Routes {
     readonly answer: Replayed;
   };
   readonly "GET /api/v1/executions": {
-    readonly query?: { readonly workflow_id?: string; readonly status?: "cancelled" | "completed" | "failed" | "paused" | "queued" | "running"; readonly limit?: number; readonly cursor?: string };
+    readonly query?: { readonly workflow_id?: string; readonly status?: "cancelled" | "completed" | "failed" | "paused" | "queued" | "running"; readonly tag?: string; readonly parent?: string; readonly created_after?: string; readonly created_before?: string; readonly q?: string; readonly limit?: number; readonly cursor?: string };
     readonly answer: RunList;
   };
   readonly "POST /api/v1/executions/stream": {
@@ -1450,9 +1335,6 @@ export interface Routes {
     readonly query?: { readonly limit?: number; readonly cursor?: string };
     readonly answer: WaitingList;
   };
-  readonly "GET /api/v1/workers/demand": {
-    readonly answer: DemandDocument;
-  };
   readonly "GET /api/v1/workflows": {
     readonly query?: { readonly limit?: number; readonly cursor?: string };
     readonly answer: WorkflowList;
@@ -1482,7 +1364,7 @@ export interface Routes {
   };
   readonly "GET /api/v1/workflows/{workflow_id}/runs": {
     readonly path: { readonly workflow_id: string | number };
-    readonly query?: { readonly status?: "cancelled" | "completed" | "failed" | "paused" | "queued" | "running"; readonly limit?: number; readonly cursor?: string };
+    readonly query?: { readonly status?: "cancelled" | "completed" | "failed" | "paused" | "queued" | "running"; readonly tag?: string; readonly parent?: string; readonly created_after?: string; readonly created_before?: string; readonly q?: string; readonly limit?: number; readonly cursor?: string };
     readonly answer: RunList;
   };
   readonly "POST /api/v1/workflows/{workflow_id}/runs": {
@@ -1517,10 +1399,6 @@ export interface Routes {
   readonly "POST /api/workflow/resume": {
     readonly body: Resume;
     readonly answer: Commanded;
-  };
-  readonly "GET /assets/{asset}": {
-    readonly path: { readonly asset: string | number };
-    readonly answer: string;
   };
   readonly "GET /docs": {
     readonly answer: string;
