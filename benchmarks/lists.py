@@ -28,11 +28,11 @@ from tailrace_shared.execution.commit_status import STATE, WORKFLOW
 from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.execution.events import Event
 from tailrace_shared.execution.state import ExecutionState, fold
+from tailrace_shared.execution.summary import summary_of
 from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.provision import ensure
 from tailrace_shared.nats.topology import topology
 from tailrace_shared.settings import CommonSettings
-from tailrace_shared.stores.indexes.run_index import summary_of
 from tailrace_shared.stores.indexes.start_index import Start
 from tailrace_shared.stores.indexes.waiting_index import Waiting
 

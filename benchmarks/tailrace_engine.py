@@ -15,8 +15,8 @@ from harness.nats.server import NatsServer
 from harness.processes.api_process import ApiProcess
 from harness.processes.installation import TENANT, Installation, installation
 from harness.processes.service import Service
+from tailrace_shared.execution.summary import RunSummary
 from tailrace_shared.nats.topology import RUNS
-from tailrace_shared.stores.indexes.run_index import RunSummary
 
 NOTHING: Final = "bench.nothing"
 TRANSFORM: Final = "transform"

@@ -29,7 +29,10 @@ from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.stores.horizon_store import HorizonStore
 from tailrace_shared.stores.indexes.live_index import LiveIndex
 from tailrace_shared.stores.indexes.result_index import ResultIndex
+from tailrace_shared.stores.indexes.run_index import RunIndex
+from tailrace_shared.stores.indexes.start_index import StartIndex
 from tailrace_shared.stores.indexes.waiting_index import WaitingIndex
+from tailrace_shared.stores.stats_store import StatsStore
 from tailrace_shared.stores.workflow_store import WorkflowStore
 from tailrace_shared.subjects import LogFilter, Subjects
 
@@ -99,6 +102,9 @@ async def memory_hub(
         ResultIndex(nats, subjects),
         WaitingIndex(nats, subjects),
         WorkflowStore(nats, subjects),
+        StartIndex(nats, subjects),
+        RunIndex(nats, subjects),
+        StatsStore(nats, subjects),
     )
     snapshots = Snapshots(log, indexes, contexts)
     hub = Hub(

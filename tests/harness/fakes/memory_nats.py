@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 
 from tailrace_shared.errors import UnavailableError, WrongLastSequenceError
 from tailrace_shared.nats.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, JetStream, StoredMessage
-from tailrace_shared.nats.topology import EVENTS
+from tailrace_shared.nats.topology import EVENTS, STARTS
 from tailrace_shared.subjects import LogFilter, Subjects
 
 Deliver = Callable[[Msg], Awaitable[None]]
@@ -226,8 +226,10 @@ class MemoryNats(JetStream):
     async def publish(
         self, subject: str, payload: bytes, headers: dict[str, str] | None = None
     ) -> int:
-        """Set a key of a bucket."""
+        """Set a key of a bucket, or add a row to the start index."""
         root, bucket, _key = subject.split(".", 2)
+        if bucket == "starts":
+            return self._store(self._subjects.stream(STARTS), subject, payload, headers or {})
         assert root == "$KV", subject
         stream = f"KV_{bucket}"
         stored, headers = self._stream(stream), headers or {}

@@ -14,23 +14,34 @@ FIRST: Final = 41
 PARSE, APPROVE = "parse", "approve"
 TRIGGER: Final = "payment-service.payments.trigger.completed"
 
-GOOD: Final = Context(
-    "0190a1b2-good", "purchase-order", "Purchase order intake", {"poId": "po-1", "größe": 1.5}
-)
-BAD: Final = Context("0190a1b2-bad", "purchase-order", "Purchase order intake", {"po_id": 7})
-LEFT: Final = Context("0190a1b2-left", "purchase-order", "Purchase order intake", None)
-
 
 def at(second: int) -> str:
     """Return the timestamp of a second of the story."""
     return f"2024-01-15T10:30:{second:02d}.250Z"
 
 
+def _context(execution: str, run_input: Any, second: int, **fields: Any) -> Context:
+    name = "Purchase order intake"
+    return Context(execution, "purchase-order", name, run_input, 7, at(second), **fields)
+
+
+GOOD: Final = _context(
+    "0190a1b2-good", {"poId": "po-1", "größe": 1.5}, 0, tags=("vip", "eu"), parent="0190a1b1-top"
+)
+BAD: Final = _context("0190a1b2-bad", {"po_id": 7}, 2)
+LEFT: Final = _context("0190a1b2-left", None, 6, tags=("eu",), rerun_of="0190a1b2-good")
+
+
 class StoryCommit(NamedTuple):
-    """A commit of the story."""
+    """A commit of the story.
+
+    Attributes:
+        status: its header with the status of its execution, where that has waits.
+    """
 
     context: Context
     events: list[ev.Event]
+    status: str = ""
 
     @property
     def payload(self) -> bytes:
@@ -147,6 +158,7 @@ STORY: Final[list[StoryCommit]] = [
             done("each", 5, None, "map", stage="pages", output_omitted=True),
             paused(GOOD, 5, APPROVE),
         ],
+        "paused 1 1a",
     ),
     StoryCommit(LEFT, [queued(LEFT, 6)]),
     StoryCommit(
@@ -160,6 +172,7 @@ STORY: Final[list[StoryCommit]] = [
             waiting("sign", 6),
             paused(LEFT, 6, "pay"),
         ],
+        "paused 2 3c",
     ),
     StoryCommit(
         BAD,
@@ -217,6 +230,7 @@ STORY: Final[list[StoryCommit]] = [
                 still_waiting=[ev.OpenWait("sign", at(6))],
             ),
         ],
+        "running 1 2b",
     ),
     StoryCommit(
         GOOD,
@@ -245,5 +259,8 @@ def wire(dialect: Dialect, commits: list[StoryCommit], show: Show | None = None)
     """Yield the bytes that a dialect renders for each commit."""
     for commit in commits:
         sequence = FIRST + STORY.index(commit)
-        encoded = encode_commit(dialect, EPOCH, commit.context, sequence, commit.payload, show)
+        context, payload = commit.context, commit.payload
+        encoded = encode_commit(
+            dialect, EPOCH, context, sequence, payload, show, status=commit.status
+        )
         yield encoded.frames

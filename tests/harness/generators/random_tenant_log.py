@@ -17,8 +17,12 @@ from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.nats.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE
 from tailrace_shared.stores.indexes.live_index import LiveIndex
 from tailrace_shared.stores.indexes.result_index import Result, ResultIndex
+from tailrace_shared.stores.indexes.run_index import RunIndex
+from tailrace_shared.stores.indexes.start_index import Start, StartIndex
 from tailrace_shared.stores.indexes.waiting_index import Waiting, WaitingIndex
 from tailrace_shared.subjects import Subjects
+
+TAGS: Final = ["x", "y"]
 
 _FIRST_SECOND: Final = 1_700_000_000
 
@@ -50,6 +54,7 @@ class TenantLog:
         header_percent: percentage of commits with status headers.
         commits: the tenant, execution, sequence and events of each commit.
         workflows: the workflow of each execution.
+        statuses: the status header of each commit that has one, by sequence.
     """
 
     nats: MemoryNats
@@ -57,6 +62,7 @@ class TenantLog:
     header_percent: int = 100
     commits: list[tuple[str, str, int, list[ev.Event]]] = field(default_factory=list)
     workflows: dict[str, str] = field(default_factory=dict)
+    statuses: dict[int, str] = field(default_factory=dict)
     _live: list[Run] = field(default_factory=list)
     _number: int = 0
 
@@ -66,7 +72,13 @@ class TenantLog:
         run = Run(tenant, workflow, f"e{self._number}")
         self.workflows[run.execution] = workflow
         await self._retrying(LiveIndex(self.nats, Subjects()).put, tenant, workflow, run.execution)
-        queued = ev.Queued(run.execution, workflow, workflow.upper(), 1, {"n": 1}, "queued")
+        tags = self.dice.sample(TAGS, self.dice.randrange(len(TAGS) + 1))
+        starts, start = StartIndex(self.nats, Subjects()), Start(run.execution, 1)
+        await self._retrying(starts.add, tenant, workflow, start)
+        for tag in tags:
+            await self._retrying(starts.add_tag, tenant, workflow, start, tag)
+        name = workflow.upper()
+        queued = ev.Queued(run.execution, workflow, name, 1, {"n": 1}, "queued", tags=tags)
         self.commit(run, ev.ExecutionQueued(queued, self._now()))
         self._live.append(run)
         return run
@@ -78,6 +90,7 @@ class TenantLog:
         headers = {EXPECTED_LAST_SUBJECT_SEQUENCE: str(run.last)}
         if self.dice.randrange(100) < self.header_percent:
             headers |= {WORKFLOW: run.workflow, STATE: str(run.state.commit_status)}
+            self.statuses[self.nats.last_sequence + 1] = headers[STATE]
         payload = next(encode_commits(events))
         run.last = self.nats.append(run.tenant, run.execution, payload, headers)
         self.commits.append((run.tenant, run.execution, run.last, list(events)))
@@ -110,6 +123,10 @@ class TenantLog:
             await self.end(run, events[-1])
             return
         self.commit(run, *events)
+        if self.dice.random() < 0.5:
+            # Otherwise the list shows an earlier status.
+            runs = RunIndex(self.nats, Subjects())
+            await self._retrying(runs.put, run.tenant, run.state)
         waits = {step.node_id: step for step in run.state.steps.values() if step.waits_for_signal}
         if self.dice.random() < 0.8:
             # Otherwise the index is updated with a later commit.

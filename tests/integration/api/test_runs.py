@@ -205,6 +205,7 @@ async def test_the_run_document_matches_the_log(
         "progress": 33.3,
         "parent": None,
         "rerun_of": None,
+        "tags": [],
     }
     assert "logs" not in (await http.get(f"/api/v1/executions/{log.execution}")).json()
     elsewhere = await http.get(f"/api/v1/workflows/another/runs/{log.execution}")

@@ -10,6 +10,7 @@ from tailrace_shared.nats.jetstream import JetStream
 
 LINE = {
     "name": "Two in a row",
+    "tags": ["pairs"],
     "nodes": {
         "a": {"type": "transform", "with": {"value": 1}, "stage": "first"},
         "b": {"type": "transform", "with": {"value": "${nodes.a.output}"}, "needs": ["a"]},
@@ -32,9 +33,8 @@ async def test_a_definition_is_stored_and_returned(http: httpx.AsyncClient) -> N
         "definition": {"id": "line", **LINE},
     }
     listed = await http.get("/api/v1/workflows")
-    assert listed.json() == {
-        "workflows": [{"workflow_id": "line", "version": version, "name": "Two in a row"}]
-    }
+    summary = {"workflow_id": "line", "version": version, "name": "Two in a row"}
+    assert listed.json() == {"workflows": [{**summary, "tags": ["pairs"]}]}
 
 
 async def test_versions_follow_changes_only(http: httpx.AsyncClient, jetstream: JetStream) -> None:

@@ -54,6 +54,7 @@ SINCE_NEWEST: Final = {
     "execution:queued root",
     "execution:queued schedule",
     "execution:queued scheduled_at",
+    "execution:queued tags",
     "step:completed name",
     "step:completed still_waiting",
     "step:failed error_detail",

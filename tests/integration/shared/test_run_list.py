@@ -9,13 +9,13 @@ import pytest
 from tailrace_shared.errors import InvalidIdError
 from tailrace_shared.execution import events as ev
 from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.execution.summary import summary_of
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.execution.transitions import ExecutionStatus
 from tailrace_shared.ids import creation_time, new_execution_id
 from tailrace_shared.nats.bucket import Bucket
 from tailrace_shared.nats.topology import RUNS, VERSION_KEY
 from tailrace_shared.stores import run_list
-from tailrace_shared.stores.indexes.run_index import summary_of
 from tailrace_shared.stores.indexes.start_index import Start
 from tailrace_shared.stores.run_query import RunQuery
 from tailrace_shared.stores.start_backfill import backfill_starts

@@ -21,7 +21,10 @@ from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.topology import RUNS
 from tailrace_shared.stores.indexes.live_index import LiveIndex
 from tailrace_shared.stores.indexes.result_index import Result, ResultIndex
+from tailrace_shared.stores.indexes.run_index import RunIndex
+from tailrace_shared.stores.indexes.start_index import StartIndex
 from tailrace_shared.stores.indexes.waiting_index import Waiting, WaitingIndex
+from tailrace_shared.stores.stats_store import StatsStore
 from tailrace_shared.stores.workflow_store import WorkflowStore
 from tailrace_shared.workflow.definition import Definition, Node
 
@@ -55,6 +58,9 @@ class Desk:
             ResultIndex(jetstream, subjects),
             WaitingIndex(jetstream, subjects),
             WorkflowStore(jetstream, subjects),
+            StartIndex(jetstream, subjects),
+            RunIndex(jetstream, subjects),
+            StatsStore(jetstream, subjects),
         )
         before = dict(self._jetstream.client.stats)
         loaded = await Snapshots(log, indexes, Contexts(log, 2**20)).load("t", wants)

@@ -16,7 +16,9 @@ from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.multiplex import NamedTopic, multiplex
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
 from tailrace_api.dialects.pipeline_status import Pipelines
+from tailrace_api.dialects.runs import Runs
 from tailrace_api.dialects.snapshot import Snapshot
+from tailrace_api.dialects.statistics import STATISTICS
 from tailrace_api.dialects.tenant_feed import TENANT_FEED
 from tailrace_shared.subjects import LogFilter
 
@@ -34,7 +36,7 @@ MULTIPLEX: Final = multiplex(
         NamedTopic("pipeline:purchase-order", Pipelines(frozenset({GOOD.workflow_id}))),
     ]
 )
-DIALECTS: Final[list[Dialect]] = [PAUSED_WORKFLOWS, TENANT_FEED, MULTIPLEX]
+DIALECTS: Final[list[Dialect]] = [PAUSED_WORKFLOWS, TENANT_FEED, MULTIPLEX, Runs(), STATISTICS]
 
 each_dialect = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 

@@ -20,7 +20,7 @@ from harness.fakes.memory_hub import memory_hub
 from harness.fakes.memory_nats import MemoryNats
 from harness.fakes.virtual_time import run_in_virtual_time
 from harness.generators import hand_written_log as written
-from harness.generators.random_tenant_log import TenantLog
+from harness.generators.random_tenant_log import TAGS, TenantLog
 from harness.sse.client import SseParser
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import FIRST_INDEX
@@ -29,12 +29,14 @@ from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.multiplex import STRIDE, Multiplex, NamedTopic, multiplex
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
 from tailrace_api.dialects.pipeline_status import Pipelines
-from tailrace_api.dialects.snapshot import Snapshot
+from tailrace_api.dialects.runs import Runs
+from tailrace_api.dialects.snapshot import RunsOf, Snapshot
+from tailrace_api.dialects.statistics import STATISTICS
 from tailrace_api.dialects.tenant_feed import TENANT_FEED
 from tailrace_api.fanout.views.view import View
 from tailrace_shared.errors import UnavailableError
+from tailrace_shared.execution import events as ev
 from tailrace_shared.execution.commits import encode_commits
-from tailrace_shared.execution.events import Event
 from tailrace_shared.subjects import LogFilter
 
 _SEEDS: Final = 240
@@ -46,7 +48,7 @@ WORKFLOWS: Final = ["a", "b"]
 Said = tuple[str, Any]
 
 # What opens a topic; it is not in the log.
-_SNAPSHOTS: Final = ("paused.initial", "batch_update", "error")
+_SNAPSHOTS: Final = ("paused.initial", "batch_update", "error", "runs.initial", "stats.initial")
 
 
 class Topic:
@@ -78,6 +80,7 @@ class Page:
         self.log: dict[str, list[tuple[Place, Said]]] = {each.name: [] for each in dialect.topics}
         self.commits = 0
         self.state = dialect.begin(Snapshot(0, (), {}, frozenset(WORKFLOWS)))
+        self.contexts: dict[str, Context] = {}
         self.tenant = tenant
         self.dialect = dialect
         self.topics = {topic.name: Topic() for topic in dialect.topics}
@@ -138,6 +141,19 @@ def _comparable(data: Any) -> Any:
     return {key: value for key, value in data.items() if key != "previousStatus"}
 
 
+def _context(first: ev.ExecutionQueued) -> Context:
+    queued = first.data
+    return Context(
+        queued.execution_id,
+        queued.workflow_id,
+        queued.workflow_name,
+        queued.input,
+        queued.version,
+        first.timestamp,
+        tags=tuple(queued.tags),
+    )
+
+
 class World(FaultyTenants):
     """Two tenants, and pages that show some of what they run."""
 
@@ -150,8 +166,12 @@ class World(FaultyTenants):
             NamedTopic("feed", TENANT_FEED),
             NamedTopic("pipeline:a", Pipelines(frozenset("a"))),
             NamedTopic("pipeline:b", Pipelines(frozenset("b"))),
+            NamedTopic("runs", Runs()),
+            NamedTopic("runs:a", Runs(RunsOf(workflow="a"))),
+            *(NamedTopic(f"tag:{tag}", Runs(RunsOf(tag=tag))) for tag in TAGS),
+            NamedTopic("stats", STATISTICS),
         ]
-        some = [topics[0], *(topic for topic in topics[1:] if self.dice.random() < 0.6)]
+        some = [topics[0], *(topic for topic in topics[1:] if self.dice.random() < 0.5)]
         some.sort(key=lambda topic: topic.name)
         return Page(self.dice.choice(TENANTS), multiplex(some))
 
@@ -159,11 +179,12 @@ class World(FaultyTenants):
         """Return all that the topics of a page show, from the beginning of the log on."""
         for of, execution, sequence, events in self.log.commits[page.commits :]:
             if of == page.tenant:
-                workflow = self.log.workflows[execution]
-                context = Context(execution, workflow, workflow.upper(), {"n": 1})
+                if isinstance(first := events[0], ev.ExecutionQueued):
+                    page.contexts[execution] = _context(first)
+                context, status = page.contexts[execution], self.log.statuses.get(sequence, "")
                 (payload,) = encode_commits(events)
                 frames = encode_commit(
-                    page.dialect, "0", context, sequence, payload, page.state.show
+                    page.dialect, "0", context, sequence, payload, page.state.show, status=status
                 )
                 for event in SseParser().feed(frames.frames):
                     data = event.json()
@@ -190,7 +211,7 @@ class World(FaultyTenants):
         for topic in page.dialect.topics:
             if not topic.execution:
                 continue
-            log: list[Event] = []
+            log: list[ev.Event] = []
             for of, name, _sequence, events in self.log.commits:
                 log += events if (of, name) == (page.tenant, topic.execution) else ()
             stored = [msgspec.json.decode(msgspec.json.encode(event)) for event in log]

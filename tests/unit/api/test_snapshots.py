@@ -4,16 +4,19 @@ import asyncio
 import random
 from typing import Final
 
+import msgspec
 import pytest
 
 from harness.fakes.memory_hub import MemoryHub, memory_hub
 from harness.fakes.memory_nats import MemoryNats
 from harness.fakes.virtual_time import run_in_virtual_time
-from harness.generators.random_tenant_log import TenantLog
+from harness.generators.random_tenant_log import TAGS, TenantLog
 from harness.models.folded_tenant import FoldedTenant
 from tailrace_api.dialects.pipeline_status import RunCounts
-from tailrace_api.dialects.snapshot import Snapshot, SnapshotQuery
+from tailrace_api.dialects.snapshot import RunsOf, Snapshot, SnapshotQuery
 from tailrace_shared.errors import UnavailableError
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.execution.summary import RunSummary, summary_of
 
 _SEEDS: Final = 400
 _PARTS: Final = 8
@@ -21,6 +24,9 @@ TENANTS: Final = ["t", "u"]
 WORKFLOWS: Final = ["a", "b", "c"]
 EVERYTHING: Final = SnapshotQuery(waits=True, workflows=frozenset(WORKFLOWS))
 SOME: Final = SnapshotQuery(workflows=frozenset({"a", "b"}))
+RUNS: Final = SnapshotQuery(
+    workflows=frozenset(), runs=frozenset({RunsOf(), RunsOf("b"), RunsOf(tag=TAGS[0])})
+)
 
 
 def check(log: TenantLog, tenant: str, wants: SnapshotQuery, snapshot: Snapshot) -> None:
@@ -46,10 +52,27 @@ def check(log: TenantLog, tenant: str, wants: SnapshotQuery, snapshot: Snapshot)
         }
         named = [each.context for each in snapshot.executions if each.waits]
         assert all(context.workflow_name == context.workflow_id.upper() for context in named)
+    assert snapshot.runs.keys() == wants.runs
+    for kind, runs in snapshot.runs.items():
+        of_kind = [state for state in folded.states.values() if is_of(kind, state)]
+        newest = sorted(of_kind, key=lambda state: state.execution_id, reverse=True)
+        assert list(map(lasting, runs)) == [lasting(summary_of(state)) for state in newest]
     tally = RunCounts(wants.workflows or (), snapshot)
     assert {name: tally.status(name) for name in wants.workflows or ()} == {
         name: folded.pipeline(name) for name in wants.workflows or ()
     }
+
+
+def is_of(kind: RunsOf, state: ExecutionState) -> bool:
+    """Return whether a run is of a kind."""
+    return kind.workflow in {None, state.workflow_id} and (
+        kind.tag is None or kind.tag in state.tags
+    )
+
+
+def lasting(run: RunSummary) -> RunSummary:
+    """Return a summary without what lists know for a moment only."""
+    return msgspec.structs.replace(run, progress=0.0, eta_ms=None)
 
 
 async def _life(seed: int) -> None:
@@ -74,7 +97,7 @@ async def _life(seed: int) -> None:
 async def _look(site: MemoryHub, log: TenantLog, dice: random.Random) -> None:
     for _ in range(3):
         await asyncio.sleep(dice.uniform(0, 2))
-        tenant, wants = dice.choice(TENANTS), dice.choice([EVERYTHING, SOME])
+        tenant, wants = dice.choice(TENANTS), dice.choice([EVERYTHING, SOME, RUNS])
         asked = max((seq for of, _, seq, _ in log.commits if of == tenant), default=0)
         try:
             snapshot = (await site.snapshots.load(tenant, wants)).snapshot

@@ -221,7 +221,15 @@ def _rate_limit(
 
 def _knowledge(stores: Stores, settings: ApiSettings) -> TopicSources:
     contexts = Contexts(stores.log, settings.context_bytes)
-    indexes = Indexes(stores.live, stores.results, stores.waiting, stores.workflows)
+    indexes = Indexes(
+        stores.live,
+        stores.results,
+        stores.waiting,
+        stores.workflows,
+        stores.starts,
+        stores.runs,
+        stores.stats,
+    )
     snapshots = Snapshots(stores.log, indexes, contexts)
     return TopicSources(stores.log, contexts, snapshots, stores.horizons)
 

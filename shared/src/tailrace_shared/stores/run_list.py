@@ -30,11 +30,12 @@ from tailrace_shared.errors import (
 )
 from tailrace_shared.execution.events import ExecutionQueued, StepWaiting
 from tailrace_shared.execution.state import IllegalEventError, fold
+from tailrace_shared.execution.summary import RunSummary, summary_of
 from tailrace_shared.execution.transitions import TERMINAL_STATUSES, ExecutionStatus
 from tailrace_shared.ids import check_id, creation_time, is_valid_id
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog
 from tailrace_shared.stores.indexes.live_index import LiveIndex
-from tailrace_shared.stores.indexes.run_index import RunIndex, RunSummary, summary_of
+from tailrace_shared.stores.indexes.run_index import RunIndex
 from tailrace_shared.stores.indexes.start_index import (
     BACKFILLED,
     ENDED,

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Self
 
+from tailrace_shared.execution.summary import RunSummary
 from tailrace_shared.execution.timestamps import parse_timestamp
 from tailrace_shared.ids import check_id, creation_time
-from tailrace_shared.stores.indexes.run_index import RunSummary
 from tailrace_shared.stores.indexes.start_index import Start
 
 

@@ -11,10 +11,11 @@ from typing import Final
 
 import msgspec
 
+from tailrace_shared.execution.summary import RunSummary
 from tailrace_shared.execution.timestamps import parse_timestamp
 from tailrace_shared.nats.bucket import Bucket
 from tailrace_shared.stores.execution_log import ExecutionLog
-from tailrace_shared.stores.indexes.run_index import RunIndex, RunSummary, start_of
+from tailrace_shared.stores.indexes.run_index import RunIndex, start_of
 from tailrace_shared.stores.indexes.start_index import ENDED, StartIndex
 
 _KEY: Final = "starts.repaired"

@@ -63,12 +63,14 @@ class LoggedEvent(msgspec.Struct):
         data: JSON.
         timestamp: when it happened (RFC 3339).
         is_newer: whether a newer version of Tailrace wrote its commit.
+        commit_status: the header that summarizes the execution after the commit; empty if absent.
     """
 
     type: str
     data: msgspec.Raw
     timestamp: str = ""
     is_newer: bool = False
+    commit_status: str = ""
 
 
 class State(Protocol):

@@ -124,18 +124,18 @@ _Decoded = tuple[LoggedEvent | None, msgspec.Raw]
 
 # Topics that show the same commit encode it one right after the other.
 @lru_cache(maxsize=4)
-def _decoded(payload: bytes, is_newer: bool) -> tuple[_Decoded, ...]:
+def _decoded(payload: bytes, is_newer: bool, status: str) -> tuple[_Decoded, ...]:
     is_masked = SENSITIVE_KEY in payload
-    return tuple(_decode(stored, is_newer, is_masked) for stored in split_commit(payload))
+    return tuple(_decode(stored, is_newer, status, is_masked) for stored in split_commit(payload))
 
 
-def _decode(stored: msgspec.Raw, is_newer: bool, is_masked: bool) -> _Decoded:
+def _decode(stored: msgspec.Raw, is_newer: bool, status: str, is_masked: bool) -> _Decoded:
     try:
         slice_ = mask_event(stored) if is_masked else stored
         event = _decode_event(slice_)
     except ILLEGIBLE:
         return None, stored
-    event.is_newer = is_newer
+    event.is_newer, event.commit_status = is_newer, status
     return event, slice_
 
 
@@ -163,7 +163,7 @@ def render(
         return (None,) * dialect.slots
 
 
-def encode_commit(
+def encode_commit(  # noqa: PLR0913 - all that a commit consists of
     dialect: Dialect,
     epoch: str,
     context: Context,
@@ -172,8 +172,12 @@ def encode_commit(
     show: Show | None = None,
     *,
     is_newer: bool = False,
+    status: str = "",
 ) -> EncodedCommit:
     """Encode a commit.
+
+    Args:
+        status: the header that summarizes the execution after it; empty if absent.
 
     Raises:
         ILLEGIBLE: the payload is not a commit.
@@ -181,7 +185,7 @@ def encode_commit(
     frames: dict[int, bytes] = {}
     is_last, number = False, 0
     show, first = show or dialect.show, dialect.first_index + dialect.first_slot
-    for number, (event, stored) in enumerate(_decoded(payload, is_newer), 1):
+    for number, (event, stored) in enumerate(_decoded(payload, is_newer, status), 1):
         if event is None:
             continue
         is_last = is_last or event.type in TERMINAL_TYPES

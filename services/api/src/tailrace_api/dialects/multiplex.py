@@ -291,7 +291,9 @@ class Multiplex(Dialect):
         """Return the index that an index of version 0.2 has become; its slots were the topics'."""
         if index >= FIRST_INDEX:
             return index
-        event, slot = divmod(index, sum(topic.earlier_slots for topic in self.topics))
+        # A stream of version 0.2 had another topic, if all of these are of kinds that it lacks.
+        slots = sum(topic.earlier_slots for topic in self.topics) or 1
+        event, slot = divmod(index, slots)
         for topic in self.topics:
             if slot < topic.earlier_slots:
                 break

@@ -1,9 +1,44 @@
 """The status of a tenant's live executions at one position of its log."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple, Self
+from types import MappingProxyType
+from typing import Final, NamedTuple, Self
 
 from tailrace_api.dialects.context import Context
+from tailrace_shared.estimation import RunHistory
+from tailrace_shared.execution.summary import RunSummary
+
+
+class RunsOf(NamedTuple):
+    """Some runs of a tenant; all of them by default.
+
+    Attributes:
+        workflow: only runs of this workflow.
+        tag: only runs with this tag.
+    """
+
+    workflow: str | None = None
+    tag: str | None = None
+
+    def includes(self, context: Context) -> bool:
+        """Return whether a run belongs to them."""
+        return self.workflow in {None, context.workflow_id} and (
+            self.tag is None or self.tag in context.tags
+        )
+
+
+ALL_RUNS: Final = RunsOf()
+
+
+class Statistics(NamedTuple):
+    """The statistics of a tenant.
+
+    Attributes:
+        records: the history of finished runs, by workflow.
+    """
+
+    tenant: str
+    records: Mapping[str, RunHistory]
 
 
 class SnapshotQuery(NamedTuple):
@@ -14,15 +49,19 @@ class SnapshotQuery(NamedTuple):
             executions; if so, all executions are included.
         workflows: the workflows whose executions and last results to include; None for the
             executions of all workflows and no results.
+        runs: the kinds of runs of which to include the newest, finished ones as well.
+        statistics: whether to include statistics; if so, all executions are included.
     """
 
     waits: bool = False
     workflows: frozenset[str] | None = None
+    runs: frozenset[RunsOf] = frozenset()
+    statistics: bool = False
 
     @property
     def is_of_all(self) -> bool:
         """Whether the executions of all workflows are included."""
-        return self.waits or self.workflows is None
+        return self.waits or self.statistics or self.workflows is None
 
     @classmethod
     def union(cls, queries: Collection[Self]) -> Self:
@@ -31,6 +70,8 @@ class SnapshotQuery(NamedTuple):
         return cls(
             any(query.waits for query in queries),
             frozenset().union(*workflows) if workflows else None,
+            frozenset().union(*(query.runs for query in queries)),
+            any(query.statistics for query in queries),
         )
 
 
@@ -95,22 +136,31 @@ class Snapshot(NamedTuple):
         executions: the live executions at that commit, as far as the query includes them.
         ended: by workflow in the query, the run that ended last.
         workflows: the workflows in the query that exist.
+        runs: by kind in the query, the newest runs at that commit, newest first.
+        statistics: the statistics, if the query includes them. Runs that have just ended may be
+            missing.
     """
 
     sequence: int
     executions: Sequence[ExecutionStatus]
     ended: Mapping[str, Ended]
     workflows: frozenset[str]
+    runs: Mapping[RunsOf, Sequence[RunSummary]] = MappingProxyType({})
+    statistics: Statistics | None = None
 
     def restricted(self, query: SnapshotQuery) -> "Snapshot":
         """Return what a query asks for of a snapshot that contains more."""
         workflows = query.workflows
+        asked = self._replace(
+            runs={kind: runs for kind, runs in self.runs.items() if kind in query.runs},
+            statistics=self.statistics if query.statistics else None,
+        )
         if workflows is None:
-            return self._replace(ended={}, workflows=frozenset())
+            return asked._replace(ended={}, workflows=frozenset())
         executions = self.executions
-        if not query.waits:
+        if not query.is_of_all:
             executions = [each for each in executions if each.context.workflow_id in workflows]
-        return self._replace(
+        return asked._replace(
             executions=executions,
             ended={name: ended for name, ended in self.ended.items() if name in workflows},
             workflows=self.workflows & workflows,

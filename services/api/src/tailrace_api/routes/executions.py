@@ -37,6 +37,7 @@ from tailrace_shared.errors import (
 from tailrace_shared.estimation import Estimator
 from tailrace_shared.execution.events import Origin
 from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.execution.summary import RunSummary
 from tailrace_shared.execution.transitions import ExecutionStatus
 from tailrace_shared.ids import ID_PATTERN, check_id
 from tailrace_shared.json_pointer import join_pointer
@@ -45,7 +46,6 @@ from tailrace_shared.redact.masking import mask_value
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.stores.estimator_cache import EstimatorCache
 from tailrace_shared.stores.execution_log import ExecutionLog
-from tailrace_shared.stores.indexes.run_index import RunSummary
 from tailrace_shared.stores.output_store import OutputStore
 from tailrace_shared.stores.run_list import RunList as RunPages
 from tailrace_shared.stores.run_query import RunQuery

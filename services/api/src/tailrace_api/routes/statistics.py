@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tailrace_api.auth.tenancy import tenant_of
-from tailrace_api.documents.statistics_documents import (
+from tailrace_api.dialects.statistics_document import (
     TenantStatistics,
     WorkflowDetails,
     tenant_statistics,

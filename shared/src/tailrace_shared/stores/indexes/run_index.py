@@ -10,44 +10,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from tailrace_shared.execution.progress import progress_percent
 from tailrace_shared.execution.state import ExecutionState
-from tailrace_shared.execution.transitions import TERMINAL_STATUSES, ExecutionStatus
+from tailrace_shared.execution.summary import RunSummary, summary_of
+from tailrace_shared.execution.transitions import TERMINAL_STATUSES
 from tailrace_shared.ids import check_id
 from tailrace_shared.nats.bucket import Bucket
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import RUNS
 from tailrace_shared.stores.indexes.start_index import ENDED, Start, StartIndex
 from tailrace_shared.subjects import Subjects
-
-
-class RunSummary(msgspec.Struct, frozen=True):
-    """A run in a list.
-
-    Attributes:
-        parent: The execution whose step started it.
-        rerun_of: The execution that it repeats.
-        tags: Its tags, those of its definition included.
-        waits: The number of its steps that wait for a signal.
-        progress: The share of its steps that have ended, in percent, when its status changed last.
-        eta_ms: The estimated remaining time at that moment, in milliseconds; null if unknown.
-    """
-
-    execution_id: str
-    workflow_id: str
-    version: int
-    status: ExecutionStatus
-    created_at: str | None
-    started_at: str | None
-    finished_at: str | None
-    duration_ms: int | None
-    error: str | None
-    parent: str | None = None
-    rerun_of: str | None = None
-    tags: list[str] = []
-    waits: int = 0
-    progress: float = 0.0
-    eta_ms: int | None = None
 
 
 class StoredRun(NamedTuple):
@@ -186,27 +157,6 @@ class RunIndex:
 def start_of(run: RunSummary) -> Start:
     """Return the row of a run in the start index."""
     return Start(run.execution_id, run.version, run.created_at, run.parent)
-
-
-def summary_of(state: ExecutionState, nodes: int = 0, eta_ms: int | None = None) -> RunSummary:
-    """Return the summary of an execution; the other arguments are those of :meth:`RunIndex.put`."""
-    return RunSummary(
-        execution_id=state.execution_id,
-        workflow_id=state.workflow_id,
-        version=state.version,
-        status=state.status,
-        created_at=state.created_at,
-        started_at=state.started_at,
-        finished_at=state.finished_at,
-        duration_ms=state.duration_ms,
-        error=state.error,
-        parent=None if state.parent is None else state.parent.execution_id,
-        rerun_of=state.rerun_of,
-        tags=state.tags,
-        waits=state.signal_waits,
-        progress=progress_percent(state, nodes),
-        eta_ms=0 if state.is_terminal else eta_ms,
-    )
 
 
 def _key_of(run: StoredRun) -> str:

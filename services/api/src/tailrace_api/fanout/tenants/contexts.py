@@ -17,6 +17,7 @@ from tailrace_api.fanout.views.view import Logged, View
 from tailrace_shared.caching.single_flight import SingleFlight
 from tailrace_shared.caching.ttl_cache import TtlCache
 from tailrace_shared.execution.commits import split_commit
+from tailrace_shared.execution.events import Parent
 from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.redact.masking import mask_value
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog
@@ -25,7 +26,7 @@ from tailrace_shared.stores.indexes.waiting_index import MAX_INDEXED_BYTES
 _FIRST: Final = b'[{"type":"execution:queued"'
 _MAX_CONCURRENT_READS: Final = 16
 # Memory of a context beside its input, and the size of a decoded input relative to its JSON.
-_OVERHEAD_BYTES: Final = 600
+_OVERHEAD_BYTES: Final = 900
 _EXPANSION: Final = 3
 
 _Key = tuple[str, str]
@@ -37,10 +38,15 @@ class _Queued(msgspec.Struct):
     workflow_name: str
     input: msgspec.Raw = msgspec.Raw(b"null")
     sensitive: list[str] = []
+    version: int = 0
+    parent: Parent | None = None
+    rerun_of: str | None = None
+    tags: tuple[str, ...] = ()
 
 
 class _First(msgspec.Struct):
     data: _Queued
+    timestamp: str | None = None
 
 
 _decode_first = msgspec.json.Decoder(_First).decode
@@ -70,9 +76,18 @@ class Contexts:
         if not payload.startswith(_FIRST):
             return None
         try:
-            queued = _decode_first(split_commit(payload)[0]).data
+            first = _decode_first(split_commit(payload)[0])
+            queued = first.data
             context = Context(
-                execution, queued.workflow_id, queued.workflow_name, _masked_input(queued)
+                execution,
+                queued.workflow_id,
+                queued.workflow_name,
+                _masked_input(queued),
+                queued.version,
+                first.timestamp,
+                None if queued.parent is None else queued.parent.execution_id,
+                queued.rerun_of,
+                queued.tags,
             )
         except ILLEGIBLE:
             return None  # written by another client

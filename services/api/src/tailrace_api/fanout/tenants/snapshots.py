@@ -25,9 +25,16 @@ from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from tailrace_api.dialects.dialect import ILLEGIBLE
-from tailrace_api.dialects.snapshot import Ended, ExecutionStatus, Snapshot, SnapshotQuery
+from tailrace_api.dialects.snapshot import (
+    Ended,
+    ExecutionStatus,
+    Snapshot,
+    SnapshotQuery,
+    Statistics,
+)
 from tailrace_api.fanout.tenants.contexts import Contexts
 from tailrace_api.fanout.tenants.live_executions import LiveExecutions, LogEnd, TenantReads
+from tailrace_api.fanout.tenants.recent_runs import RecentRuns
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution.commits import split_commit
 from tailrace_shared.ids import is_valid_id
@@ -35,7 +42,10 @@ from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog
 from tailrace_shared.stores.indexes.live_index import LiveIndex
 from tailrace_shared.stores.indexes.result_index import Result, ResultIndex
+from tailrace_shared.stores.indexes.run_index import RunIndex
+from tailrace_shared.stores.indexes.start_index import StartIndex
 from tailrace_shared.stores.indexes.waiting_index import Waiting, WaitingIndex
+from tailrace_shared.stores.stats_store import StatsStore
 from tailrace_shared.stores.workflow_store import WorkflowStore
 from tailrace_shared.subjects import LogFilter
 
@@ -54,6 +64,9 @@ class Indexes(NamedTuple):
     results: ResultIndex
     waiting: WaitingIndex
     workflows: WorkflowStore
+    starts: StartIndex
+    runs: RunIndex
+    stats: StatsStore
 
 
 class Loaded(NamedTuple):
@@ -71,6 +84,9 @@ class Snapshots:
         self._indexes = indexes
         self._contexts = contexts
         self._live_executions = LiveExecutions(log, contexts)
+        self._recent_runs = RecentRuns(
+            log, indexes.starts, indexes.runs, indexes.workflows, contexts
+        )
         # Loads that have not begun to read, and what they are to contain.
         self._pending: dict[_Key, tuple[asyncio.Task[Loaded], set[SnapshotQuery]]] = {}
         self._turns: WeakValueDictionary[_Key, asyncio.Lock] = WeakValueDictionary()
@@ -124,10 +140,12 @@ class Snapshots:
         before = await self.log_end(tenant)
         workflows = await self._live(tenant, query)
         # After the live index: an execution that has left it has its result by now.
-        results, waiting, newest, _ = await asyncio.gather(
+        results, waiting, newest, candidates, statistics, _ = await asyncio.gather(
             self._results(tenant, query),
             self._waiting(tenant, query),
             self._last_commits(tenant, workflows, before),
+            self._recent_runs.candidates(tenant, query.runs, before),
+            self._statistics(tenant, query),
             self._check_leader(),
         )
         end = await self.log_end(tenant)
@@ -135,7 +153,8 @@ class Snapshots:
         if end.sequence < max([before.sequence, *(each.sequence for each in newest.values())]):
             raise UnavailableError("the leader of the log that answered lags behind")
         reads = TenantReads(tenant, query, end, newest, workflows, results, waiting)
-        await self._apply_later_commits(reads, before)
+        later = await self._apply_later_commits(reads, before)
+        runs = await self._recent_runs.at(tenant, candidates, later)
         executions = await self._live_executions.of(reads)
         commit = end.commit
         return Loaded(
@@ -144,6 +163,8 @@ class Snapshots:
                 executions,
                 {name: _ended(result) for name, result in reads.results.items()},
                 await self._existing(reads, executions),
+                runs,
+                statistics,
             ),
             _events(commit) if commit else 0,
         )
@@ -176,6 +197,11 @@ class Snapshots:
             waiting.setdefault(entry.execution_id, []).append(entry)
         return waiting
 
+    async def _statistics(self, tenant: str, query: SnapshotQuery) -> Statistics | None:
+        if not query.statistics:
+            return None
+        return Statistics(tenant, await self._indexes.stats.runs_of_all(tenant))
+
     async def _existing(
         self, reads: TenantReads, executions: Iterable[ExecutionStatus]
     ) -> frozenset[str]:
@@ -202,9 +228,10 @@ class Snapshots:
         found = await self._log.last_commits(tenant, asked, before.sequence)
         return {name: commit for name, commit in found.items() if name in workflows}
 
-    async def _apply_later_commits(self, reads: TenantReads, before: LogEnd) -> None:
+    async def _apply_later_commits(self, reads: TenantReads, before: LogEnd) -> list[Commit]:
+        """Apply what was committed since the first read, and return it."""
         if reads.end.commit is None:
-            return
+            return []
         commits = await self.commits(reads.tenant, before.sequence + 1, reads.end.sequence)
         unknown = [each.execution for each in commits if not each.workflow]
         contexts = await self._contexts.of(reads.tenant, unknown)
@@ -216,6 +243,7 @@ class Snapshots:
                 if earlier is None or commit.sequence > earlier.sequence:
                     reads.newest[commit.execution] = commit
                     reads.workflows[commit.execution] = workflow
+        return commits
 
     async def commits(self, tenant: str, first: int, last: int) -> list[Commit]:
         """Return all commits of a tenant from ``first`` to ``last``, which must be one of them.
@@ -238,7 +266,7 @@ class Snapshots:
 
 def _workflows_of(query: SnapshotQuery) -> frozenset[str] | None:
     """Return the workflow ids to include, or None for all."""
-    return None if query.waits else query.workflows
+    return None if query.is_of_all else query.workflows
 
 
 def _ended(result: Result) -> Ended:

@@ -232,4 +232,5 @@ def _live(tenant: str, commit: Commit) -> LiveCommit:
         commit.workflow,
         commit.is_newer,
         tenant,
+        commit.status_header,
     )

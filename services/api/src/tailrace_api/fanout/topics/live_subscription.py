@@ -21,7 +21,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from tailrace_shared.errors import UnavailableError
-from tailrace_shared.execution.commit_status import WORKFLOW
+from tailrace_shared.execution.commit_status import STATE, WORKFLOW
 from tailrace_shared.stores.execution_log import is_newer
 
 # Of one subscription: that of the whole log serves all tenants.
@@ -38,6 +38,7 @@ class LiveCommit(NamedTuple):
     Attributes:
         previous: the stream sequence of its predecessor on the subject; 0 for the first.
         stored_at: when JetStream stored it, in seconds since the epoch.
+        status_header: the header that summarizes the execution after it; empty if absent.
     """
 
     execution: str
@@ -48,6 +49,7 @@ class LiveCommit(NamedTuple):
     workflow: str = ""
     is_newer: bool = False
     tenant: str = ""
+    status_header: str = ""
 
 
 Listener = Callable[[LiveCommit], bool | None]
@@ -75,6 +77,7 @@ class _Subject:
             headers.get(WORKFLOW, ""),
             is_newer(headers),
             tenant,
+            headers.get(STATE, ""),
         )
         self._note(commit.sequence)
         until = time.perf_counter() + _SLICE_S

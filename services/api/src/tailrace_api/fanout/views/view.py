@@ -41,6 +41,10 @@ class Logged(Protocol):
     def previous(self) -> int | None:
         """The sequence of the execution's preceding commit, 0 for none, None if unknown."""
 
+    @property
+    def status_header(self) -> str:
+        """The header that summarizes the execution after it; empty if absent."""
+
 
 class View(NamedTuple):
     """A part of the log in one dialect."""
@@ -95,5 +99,13 @@ class View(NamedTuple):
         dialect, sequence, payload = self.dialect, commit.sequence, commit.payload
         if not dialect.concerns(context, payload):
             return EncodedCommit.hidden(sequence)
-        show, is_newer = state.show if state else None, commit.is_newer
-        return encode_commit(dialect, epoch, context, sequence, payload, show, is_newer=is_newer)
+        return encode_commit(
+            dialect,
+            epoch,
+            context,
+            sequence,
+            payload,
+            state.show if state else None,
+            is_newer=commit.is_newer,
+            status=commit.status_header,
+        )

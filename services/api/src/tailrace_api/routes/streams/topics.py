@@ -10,18 +10,22 @@ from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.multiplex import NamedTopic
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
 from tailrace_api.dialects.pipeline_status import Pipelines
+from tailrace_api.dialects.runs import Runs
+from tailrace_api.dialects.snapshot import RunsOf
+from tailrace_api.dialects.statistics import STATISTICS
 from tailrace_api.dialects.tenant_feed import TENANT_FEED
 from tailrace_api.web.operation import Parameter
 from tailrace_api.web.problems import LimitError, RefusedError
 from tailrace_api.web.query import OPTIONAL_WHITESPACE
 from tailrace_shared.ids import is_valid_id
 
-_TOPIC: Final = r"(paused|feed|(execution|pipeline):[A-Za-z0-9_-]{1,64})"
+_TOPIC: Final = r"(paused|feed|runs|stats|(execution|pipeline|runs|tag):[A-Za-z0-9_-]{1,64})"
 
 TOPICS: Final = Parameter(
     "topics",
     Annotated[str, Meta(pattern=rf"^,*{_TOPIC}(,{_TOPIC}?)*$")],
-    "The topics, separated by commas: `execution:<id>`, `paused`, `pipeline:<id>`, `feed`.",
+    "The topics, separated by commas: `execution:<id>`, `paused`, `pipeline:<id>`, `feed`, `runs`, "
+    "`runs:<workflow>`, `tag:<tag>`, `stats`.",
     is_required=True,
 )
 
@@ -39,15 +43,21 @@ SINCE: Final = (
 )
 """Parameters of a stream whose topics have changed."""
 
-_KINDS: Final = "execution:<id>, paused, pipeline:<id> or feed"
+_KINDS: Final = (
+    "execution:<id>, paused, pipeline:<id>, feed, runs, runs:<workflow>, tag:<tag> or stats"
+)
 
 _TENANT_TOPICS: Final[Mapping[str, NamedTopic]] = {
     "paused": NamedTopic("paused", PAUSED_WORKFLOWS),
     "feed": NamedTopic("feed", TENANT_FEED),
+    "runs": NamedTopic("runs", Runs()),
+    "stats": NamedTopic("stats", STATISTICS),
 }
 _TOPICS_WITH_ID: Final[Mapping[str, Callable[[str, str], NamedTopic]]] = {
     "execution": lambda name, execution: NamedTopic(name, EXECUTION, execution),
     "pipeline": lambda name, pipeline: NamedTopic(name, Pipelines(frozenset({pipeline}))),
+    "runs": lambda name, workflow: NamedTopic(name, Runs(RunsOf(workflow=workflow))),
+    "tag": lambda name, tag: NamedTopic(name, Runs(RunsOf(tag=tag))),
 }
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from harness.generators.workflows import definition
-from tailrace_api.documents.statistics_documents import Ended, tenant_statistics, workflow_details
+from tailrace_api.dialects.statistics_document import Ended, tenant_statistics, workflow_details
 from tailrace_shared.estimation import FailureCounts, NodeHistory, RunHistory, Sketch
 
 NOW = 1_700_006_430.0

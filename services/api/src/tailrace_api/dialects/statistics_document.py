@@ -110,14 +110,12 @@ class WorkflowDetails(WorkflowStatistics, kw_only=True):
     nodes: list[NodeStatistics]
 
 
-class TenantStatistics(msgspec.Struct, kw_only=True):
-    """The statistics of a tenant, for a performance page.
+class RunsStatistics(msgspec.Struct, kw_only=True):
+    """The statistics of a tenant's runs.
 
     Attributes:
         merchant_id: The tenant.
         timestamp: The time of the statistics, in milliseconds since the epoch.
-        connected_clients: The number of open streams on all replicas that responded.
-        replicas: The number of these replicas.
         active_runs: The number of unfinished runs, waiting runs included.
         ended: All finished runs.
         last_hour: The runs that finished in the last sixty minutes.
@@ -126,13 +124,11 @@ class TenantStatistics(msgspec.Struct, kw_only=True):
         throughput: The last sixty minutes, the current one last.
         run_latency: The durations of completed runs, waits included.
         step_latency: The durations of successful steps, without steps that wait for signals.
-        workflows: The workflows by id, at most the first thousand.
+        workflows: The workflows by id; not all of very many.
     """
 
     merchant_id: str = msgspec.field(name="merchantId")
     timestamp: int
-    connected_clients: int
-    replicas: int
     active_runs: int
     ended: Ended
     last_hour: Ended
@@ -142,6 +138,59 @@ class TenantStatistics(msgspec.Struct, kw_only=True):
     run_latency: Latency
     step_latency: Latency
     workflows: list[WorkflowStatistics]
+
+
+class TenantStatistics(RunsStatistics, kw_only=True):
+    """The statistics of a tenant, for a performance page.
+
+    Attributes:
+        connected_clients: The number of open streams on all replicas that responded.
+        replicas: The number of these replicas.
+    """
+
+    connected_clients: int
+    replicas: int
+
+
+def merged(records: Iterable[RunHistory]) -> RunHistory:
+    """Return the history of the runs of several workflows."""
+    total, durations, steps = RunHistory(minutes={}), Sketch(), Sketch()
+    for record in records:
+        total.completed += record.completed
+        total.failed += record.failed
+        total.cancelled += record.cancelled
+        for minute, ended in record.minutes.items():
+            known = total.minutes.get(minute, (0, 0, 0))
+            total.minutes[minute] = (
+                known[0] + ended[0],
+                known[1] + ended[1],
+                known[2] + ended[2],
+            )
+        durations.merge(Sketch.unpack(record.durations))
+        steps.merge(Sketch.unpack(record.steps))
+    total.durations, total.steps = durations.pack(), steps.pack()
+    return total
+
+
+def runs_statistics(
+    tenant: str,
+    total: RunHistory,
+    records: Mapping[str, RunHistory],
+    active: Mapping[str, int],
+    workflows: Iterable[str],
+    now: float,
+) -> RunsStatistics:
+    """Return the statistics of a tenant's runs.
+
+    Args:
+        tenant: The tenant.
+        total: The history of all its runs.
+        records: The history of runs by workflow.
+        active: The number of unfinished runs by workflow.
+        workflows: The workflows to list.
+        now: The time in seconds since the epoch.
+    """
+    return RunsStatistics(**_tenant_fields(tenant, total, records, active, workflows, now))
 
 
 def tenant_statistics(
@@ -154,35 +203,45 @@ def tenant_statistics(
     """Return the statistics of a tenant.
 
     Args:
-        records: The run records by workflow.
+        tenant: The tenant.
+        records: The history of runs by workflow.
         active: The number of unfinished runs by workflow.
         clients: The number of open streams, and of the replicas that have them.
         now: The time in seconds since the epoch.
     """
-    every, minutes = list(records.values()), _minutes(records.values(), now)
-    last_hour = _ended(minutes)
     named = sorted(records.keys() | active.keys())[:_MAX_WORKFLOWS]
     streams, replicas = clients
-    return TenantStatistics(
-        merchant_id=tenant,
-        timestamp=round(now * 1000),
-        connected_clients=streams,
-        replicas=replicas,
-        active_runs=sum(active.values()),
-        ended=_ended(every),
-        last_hour=last_hour,
-        runs_per_minute=round(
-            (last_hour.completed + last_hour.failed + last_hour.cancelled) / MINUTES, 2
-        ),
-        success_rate=_success_rate(last_hour),
-        throughput=minutes,
-        run_latency=_latency(record.durations for record in every),
-        step_latency=_latency(record.steps for record in every),
-        workflows=[
+    fields = _tenant_fields(tenant, merged(records.values()), records, active, named, now)
+    return TenantStatistics(**fields, connected_clients=streams, replicas=replicas)
+
+
+def _tenant_fields(
+    tenant: str,
+    total: RunHistory,
+    records: Mapping[str, RunHistory],
+    active: Mapping[str, int],
+    workflows: Iterable[str],
+    now: float,
+) -> dict[str, Any]:
+    minutes = _minutes([total], now)
+    last_hour = _ended(minutes)
+    in_an_hour = last_hour.completed + last_hour.failed + last_hour.cancelled
+    return {
+        "merchant_id": tenant,
+        "timestamp": round(now * 1000),
+        "active_runs": sum(active.values()),
+        "ended": _ended([total]),
+        "last_hour": last_hour,
+        "runs_per_minute": round(in_an_hour / MINUTES, 2),
+        "success_rate": _success_rate(last_hour),
+        "throughput": minutes,
+        "run_latency": _latency([total.durations]),
+        "step_latency": _latency([total.steps]),
+        "workflows": [
             WorkflowStatistics(**_fields(name, records.get(name), active.get(name, 0), now))
-            for name in named
+            for name in workflows
         ],
-    )
+    }
 
 
 def workflow_details(
