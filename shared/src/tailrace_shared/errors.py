@@ -135,19 +135,32 @@ class TooManyDescendantsError(ServiceError):
         )
 
 
-class TooManyRunsError(ServiceError):
-    """The tenant has reached its limit of runs per minute.
+class RateLimitError(ServiceError):
+    """The tenant has reached a limit per minute.
 
     Attributes:
-        retry_after: seconds until the next run may start.
+        retry_after: seconds until the next request may succeed.
     """
 
-    def __init__(self, per_minute: int, retry_after: int) -> None:
-        super().__init__(
-            f"this organization may start {per_minute} runs per minute "
-            f"(TAILRACE_MAX_RUNS_PER_MINUTE); retry in {retry_after} s"
-        )
+    def __init__(self, rule: str, retry_after: int) -> None:
+        super().__init__(f"this organization may {rule}; retry in {retry_after} s")
         self.retry_after = retry_after
+
+
+class TooManyRunsError(RateLimitError):
+    """The tenant has reached its limit of runs per minute."""
+
+    def __init__(self, per_minute: int, retry_after: int) -> None:
+        rule = f"start {per_minute} runs per minute (TAILRACE_MAX_RUNS_PER_MINUTE)"
+        super().__init__(rule, retry_after)
+
+
+class TooManyMessagesError(RateLimitError):
+    """The tenant has reached its limit of feed messages per minute."""
+
+    def __init__(self, per_minute: int, retry_after: int) -> None:
+        rule = f"publish {per_minute} messages per minute (TAILRACE_MAX_MESSAGES_PER_MINUTE)"
+        super().__init__(rule, retry_after)
 
 
 class IllegalCommandError(ServiceError):

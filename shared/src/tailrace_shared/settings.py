@@ -330,6 +330,15 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
             le=10_000_000,
         ),
     ] = 0
+    max_messages_per_minute: Annotated[
+        int,
+        Meta(
+            description="Maximum number of messages that a tenant may publish to its feed per "
+            "minute, across all API replicas. 0 disables the limit.",
+            ge=0,
+            le=10_000_000,
+        ),
+    ] = 600
     heartbeat: Annotated[
         Duration,
         Meta(description="Idle time after which a stream sends a heartbeat.", extra=POSITIVE),

@@ -16,6 +16,14 @@ _QUEUE: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _LINE: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
+FEED: Final = "~feed"
+"""What stands for the execution in the subject of messages to a tenant's feed.
+
+They are in the log, so that the feed shows them in order and resumes over them. No execution can
+have this name, because it is no id.
+"""
+
+
 class LogFilter(NamedTuple):
     """A part of the log that can be read and followed as a whole.
 
@@ -71,6 +79,11 @@ class Subjects:
     def live_of(self, part: LogFilter) -> str:
         tenant, execution = part
         return self.live(tenant, execution) if execution else self.tenant_live(tenant)
+
+    def feed(self, tenant: str | None) -> str:
+        """Return the subject of the messages to a tenant's feed; for None that of all tenants."""
+        which = "*" if tenant is None else check_id(tenant, "tenant")
+        return f"{self.prefix}.log.{which}.{FEED}"
 
     def execution_of(self, log_subject: str) -> tuple[str, str]:
         """Return the tenant and execution of a log or live subject.
@@ -205,6 +218,11 @@ class Subjects:
     def rates(self) -> str:
         """Return the wildcard over the run starts of all tenants."""
         return f"{self.prefix}.rate.*"
+
+    def message_rate(self, tenant: str | None) -> str:
+        """Return the subject that counts a tenant's feed messages; for None that of all tenants."""
+        which = "*" if tenant is None else check_id(tenant, "tenant")
+        return f"{self.prefix}.rate.{which}.messages"
 
     def descendants(self, tenant: str, root: str) -> str:
         """Return the subject that counts the child runs below a run."""

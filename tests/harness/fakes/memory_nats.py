@@ -219,7 +219,7 @@ class MemoryNats(JetStream):
                 if _matches(message.subject, body["subjects_filter"])
             }
             answer["total"] = len(subjects)
-            state["subjects"] = dict(list(subjects.items())[body["offset"] :])
+            state["subjects"] = dict(list(subjects.items())[body.get("offset", 0) :])
         return answer
 
     @_answered

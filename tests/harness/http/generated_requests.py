@@ -106,10 +106,18 @@ def _values(names: Names) -> dict[str, Any]:
         **dict.fromkeys(("node", "node_id", "from_node"), "ask"),
         **dict.fromkeys(("schedule_id", "id"), names.schedule),
         **{name: {"marker": names.marker} for name in ("input", "input_data", "data")},
+        "type": names.marker,
+        "tags": [names.marker] if names.marker else [],
+        "tag": names.marker or "none",
+        "q": names.execution[:8],
+        "parent": names.execution,
         "pipeline_id": names.workflow,
         "pipelineIds": names.workflow,
         "visible": names.workflow,
-        "topics": f"execution:{names.execution},pipeline:{names.workflow},paused,feed",
+        "topics": (
+            f"execution:{names.execution},pipeline:{names.workflow},paused,feed,runs,"
+            f"runs:{names.workflow},tag:{names.marker or 'none'},stats"
+        ),
         "cursor": names.execution,
         "include_logs": "true",
         "reason": names.marker,

@@ -18,11 +18,10 @@ FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
 def replicas(
     idle_nats: NatsServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[list[ApiProcess]]:
-    """Two replicas that allow a tenant three run starts per minute."""
+    """Two replicas that allow a tenant three run starts and two feed messages per minute."""
     folder = tmp_path_factory.mktemp("limited")
-    with api_replicas(
-        2, idle_nats.url, folder, prefix="limited", max_runs_per_minute="3"
-    ) as processes:
+    limits = {"max_runs_per_minute": "3", "max_messages_per_minute": "2"}
+    with api_replicas(2, idle_nats.url, folder, prefix="limited", **limits) as processes:
         yield processes
 
 
@@ -53,6 +52,23 @@ async def test_run_starts_are_limited_across_replicas_and_routes(
         other_tenant = {"x-organization-id": f"{tenant}-2"}
         await one.put("/api/v1/workflows/w", json=FLOW, headers=other_tenant)
         assert (await other.post(runs, headers=other_tenant)).status_code == 202
+
+
+async def test_feed_messages_are_limited_across_replicas(
+    replicas: list[ApiProcess], tenant: str
+) -> None:
+    """The third is a 429 at any replica; another tenant has a limit of its own."""
+    for number, status in enumerate((202, 202, 429, 429)):
+        async with httpx.AsyncClient(base_url=replicas[number % 2].url, timeout=60) as http:
+            path, message = "/api/realtime/publish", {"type": "note"}
+            said = await http.post(path, json=message, headers={"x-organization-id": tenant})
+            assert said.status_code == status
+            if status == 429:
+                assert 0 < int(said.headers["retry-after"]) <= 60
+                assert "publish 2 messages per minute" in said.json()["detail"]
+            if number == 2:
+                other = {"x-organization-id": f"{tenant}-2"}
+                assert (await http.post(path, json=message, headers=other)).status_code == 202
 
 
 async def _say(api: ApiProcess, *parts: bytes) -> tuple[int, dict[str, Any]]:

@@ -13,6 +13,7 @@ from tailrace_shared.stores.indexes.start_index import Start, StartIndex
 from tailrace_shared.stores.retention import Swept
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.stores.workflow_store import StoredWorkflow
+from tailrace_shared.subjects import LogFilter
 from tailrace_shared.workflow.definition import Definition, Node
 
 NOW = "2024-01-15T10:30:00.000Z"
@@ -89,6 +90,28 @@ async def test_an_ended_execution_is_whole_until_its_retention_is_over(deletion)
     assert not await deletion.has(execution)
     assert await deletion.listed() == set()
     assert await deletion.site.count(deletion.site.subjects.stream("OUTPUTS")) == 0
+    assert await deletion.site.count(deletion.site.events) == 0
+
+
+async def test_messages_to_feeds_are_deleted_as_late_as_executions(deletion):
+    """Each once it is old enough; readers learn by the horizon that they may be missing."""
+    messages, horizons = deletion.stores.messages, deletion.stores.horizons
+    first = await messages.publish("t", {"type": "note"}, time.time())
+    (stored,) = (await deletion.stores.log.page(LogFilter("t"), first))[0]
+    latest = stored.time + 0.01
+    while time.time() < latest + 0.01:
+        pass
+    last = await messages.publish("t", {"type": "note"}, time.time())
+    other = await messages.publish("u", {"type": "note"}, time.time())
+    assert await messages.sweep(stored.time - 1) == 0
+    assert await messages.sweep(latest) == 1
+    assert await messages.sweep(latest) == 0
+    assert [await horizons.of(tenant) for tenant in ("t", "u")] == [first, 0]
+    page, _ = await deletion.stores.log.page(LogFilter("t"), 1)
+    assert [commit.sequence for commit in page] == [last]
+    deletion.later = RETENTION_S + 60
+    assert await deletion.retention.sweep() == Swept(0, 0)
+    assert [await horizons.of(tenant) for tenant in ("t", "u")] == [last, other]
     assert await deletion.site.count(deletion.site.events) == 0
 
 

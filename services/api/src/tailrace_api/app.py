@@ -55,7 +55,7 @@ from tailrace_api.web.operation import Operation, collect_operations
 from tailrace_api.web.problems import EXCEPTION_HANDLERS
 from tailrace_shared.commands.commands import Commands
 from tailrace_shared.commands.live_limits import StartLimits
-from tailrace_shared.commands.start_rate_limit import StartRateLimit
+from tailrace_shared.commands.start_rate_limit import MessageRateLimit, StartRateLimit
 from tailrace_shared.commands.workflow_schedules import WorkflowSchedules
 from tailrace_shared.installation.demand import DemandReader
 from tailrace_shared.installation.probe import InstallationProbe
@@ -152,11 +152,14 @@ async def _connected(
         jetstream, subjects = JetStream(client), Subjects(settings.prefix)
         stores = Stores.over(jetstream, subjects)
         rate_limit = _rate_limit(jetstream, subjects, settings)
+        message_rate = _message_rate(jetstream, subjects, settings)
         limits = StartLimits(jetstream, subjects, stores.live, settings)
         commands = Commands.over(
             stores, jetstream, subjects, rate_limit, limits, settings.expression_budget
         )
-        edge, key = await limit.retry(lambda: _prepare(jetstream, stores, rate_limit, settings))
+        edge, key = await limit.retry(
+            lambda: _prepare(jetstream, stores, (rate_limit, message_rate), settings)
+        )
         knowledge = _knowledge(stores, settings)
         hub = callbacks.hub = _hub(knowledge, LiveSubscription(client), subjects, edge, settings)
         hub.runtime.tracing = tracing
@@ -171,7 +174,7 @@ async def _connected(
         health = HealthRoutes(settings, nats_health, hub, metrics)
         workers = WorkerRoutes(demand)
         operations = [
-            *_operations(stores, commands, knowledge.snapshots, hub, settings),
+            *_operations(stores, commands, knowledge.snapshots, hub, message_rate, settings),
             *collect_operations(
                 TicketRoutes(settings, tickets),
                 StatisticsRoutes(settings, stores.stats, stores.live, stores.workflows, clients),
@@ -198,13 +201,17 @@ async def _connected(
 
 
 async def _prepare(
-    jetstream: JetStream, stores: Stores, rate_limit: StartRateLimit | None, settings: ApiSettings
+    jetstream: JetStream,
+    stores: Stores,
+    rate_limits: tuple[StartRateLimit | None, MessageRateLimit | None],
+    settings: ApiSettings,
 ) -> tuple[LogEdge, bytes]:
     """Apply the topology and adopt older runs; return the log's edge and the ticket key."""
     for difference in await ensure(jetstream, topology(settings)):
         _log.warning("topology differs", difference=str(difference))
-    if rate_limit is not None:
-        await rate_limit.prepare()
+    for rate_limit in rate_limits:
+        if rate_limit is not None:
+            await rate_limit.prepare()
     await stores.live.backfill(stores.runs)
     key = await ticket_key(stores.keys)
     return await stores.log.edge(), key
@@ -217,6 +224,15 @@ def _rate_limit(
     if not per_minute:
         return None
     return StartRateLimit(jetstream, subjects, per_minute, replicas=settings.nats_replicas)
+
+
+def _message_rate(
+    jetstream: JetStream, subjects: Subjects, settings: ApiSettings
+) -> MessageRateLimit | None:
+    per_minute = settings.max_messages_per_minute
+    if not per_minute:
+        return None
+    return MessageRateLimit(jetstream, subjects, per_minute, replicas=settings.nats_replicas)
 
 
 def _knowledge(stores: Stores, settings: ApiSettings) -> TopicSources:
@@ -268,7 +284,12 @@ def _hub(
 
 
 def _operations(
-    stores: Stores, commands: Commands, snapshots: Snapshots, hub: Hub, settings: ApiSettings
+    stores: Stores,
+    commands: Commands,
+    snapshots: Snapshots,
+    hub: Hub,
+    message_rate: MessageRateLimit | None,
+    settings: ApiSettings,
 ) -> list[Operation]:
     log, workflows, starter = stores.log, stores.workflows, commands.starter
     opening, estimators = Opening(settings, hub), EstimatorCache(stores.stats, _ESTIMATOR_TTL_S)
@@ -285,7 +306,7 @@ def _operations(
         ),
         CommandRoutes(settings, commands.executions, starter),
         PausedRoutes(settings, opening, snapshots, commands.executions, starter),
-        TenantStreamRoutes(settings, opening),
+        TenantStreamRoutes(settings, hub, opening, stores.messages, message_rate),
         PipelineRoutes(settings, opening, snapshots),
         TriggerRoutes(settings, commands.signals, stores.waiting),
         StreamRoutes(settings, hub, starter, opening),

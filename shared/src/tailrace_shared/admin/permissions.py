@@ -14,7 +14,7 @@ import msgspec
 from tailrace_shared.admin.backups.snapshots import GAP
 from tailrace_shared.nats import topology
 from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE
-from tailrace_shared.nats.topology import DESCENDANTS, RATE
+from tailrace_shared.nats.topology import DESCENDANTS, MESSAGE_RATE, RATE
 from tailrace_shared.settings import CommonSettings
 from tailrace_shared.subjects import Subjects
 
@@ -46,6 +46,7 @@ _STREAMS: Final = (
 )
 
 
+_COUNTING: Final = (RATE, MESSAGE_RATE, DESCENDANTS)
 # What the command restore writes, beside whole streams.
 _REBUILT: Final = (
     *(topology.STARTS, topology.RUNS, topology.LIVE, topology.DUE, topology.RESULTS),
@@ -80,14 +81,15 @@ class Role(NamedTuple):
 
 _API: Final = Role(
     name="api",
-    reads=(*_STREAMS, RATE, *_BUCKETS),
+    reads=(*_STREAMS, RATE, MESSAGE_RATE, *_BUCKETS),
     writes=(
-        *(topology.EVENTS, topology.JOBS, topology.TRIGGERS, topology.STARTS, RATE),
+        *(topology.EVENTS, topology.JOBS, topology.TRIGGERS, topology.STARTS),
+        *(RATE, MESSAGE_RATE),
         *(topology.WORKFLOWS, topology.IDEMPOTENCY, topology.WAITING, topology.DUE),
         *(topology.LEASES, topology.LIVE, topology.KEYS),
     ),
     deletes=(topology.DEAD,),
-    counts=(RATE,),
+    counts=(RATE, MESSAGE_RATE),
     publishes=("api.clients",),
     lists=(topology.JOBS,),
     subscribes=("live.>", "components", "api.clients"),
@@ -187,7 +189,7 @@ def _consuming(subjects: Subjects) -> Iterator[str]:
 
 def _of_admin(subjects: Subjects) -> Iterator[str]:
     yield "$JS.API.INFO"
-    for stream in _names(subjects, (*_STREAMS, RATE, DESCENDANTS, *_BUCKETS)):
+    for stream in _names(subjects, (*_STREAMS, *_COUNTING, *_BUCKETS)):
         yield f"$JS.API.STREAM.*.{stream}"
         yield from (f"$JS.API.DIRECT.GET.{stream}", f"$JS.API.STREAM.MSG.GET.{stream}")
     for stream in _names(subjects, (*_STREAMS, *_BUCKETS)):
@@ -229,6 +231,7 @@ _ROOTS: Final[dict[str, Any]] = {
     topology.LINES: "line",
     topology.STARTS: "starts",
     RATE: "rate",
+    MESSAGE_RATE: "rate",
     DESCENDANTS: "descendants",
 }
 """The second token of the subjects of each stream."""

@@ -1,29 +1,36 @@
-"""Limit the runs that a tenant may start in a minute, across all API replicas.
+"""Limit what a tenant may do in a minute, across all API replicas: starts of runs, feed messages.
 
-A start is a message on the tenant's subject of a stream in memory. The stream drops messages after
-a minute and refuses one beyond the limit.
+Each is a message on the tenant's subject of a stream in memory. The stream drops messages after a
+minute and refuses one beyond the limit.
 """
 
 import math
 import time
-from typing import Final
+from typing import ClassVar, Final
 
 from tailrace_shared.commands.subject_counter import SubjectCounter
-from tailrace_shared.errors import TooManyRunsError
+from tailrace_shared.errors import TooManyMessagesError, TooManyRunsError
 from tailrace_shared.nats.jetstream import JetStream
-from tailrace_shared.nats.topology import RATE, StreamSpec, nanoseconds
+from tailrace_shared.nats.topology import MESSAGE_RATE, RATE, StreamSpec, nanoseconds
 from tailrace_shared.subjects import Subjects
 
 _MINUTE_S: Final = 60
 
 
-class StartRateLimit:
-    """Counts the starts of the last minute, for each tenant.
+class _RateLimit:
+    """Counts the requests of the last minute, for each tenant.
 
     Args:
         per_minute: the limit of each tenant; at least one.
         minute: the length of the window in seconds.
+
+    Attributes:
+        stream: the name of the stream that counts.
+        error: the error of a request beyond the limit.
     """
+
+    stream: ClassVar[str]
+    error: ClassVar[type[TooManyRunsError | TooManyMessagesError]]
 
     def __init__(
         self,
@@ -39,8 +46,8 @@ class StartRateLimit:
         self._per_minute = per_minute
         self._minute = minute
         spec = StreamSpec(
-            name=subjects.stream(RATE),
-            subjects=[subjects.rates()],
+            name=subjects.stream(self.stream),
+            subjects=[self._subject(subjects, None)],
             storage="memory",
             discard="new",
             discard_new_per_subject=True,
@@ -53,6 +60,11 @@ class StartRateLimit:
         )
         self._counter = SubjectCounter(jetstream, spec)
 
+    @staticmethod
+    def _subject(subjects: Subjects, tenant: str | None) -> str:
+        """Return the subject that counts the requests of a tenant; for None that of all."""
+        raise NotImplementedError
+
     async def prepare(self) -> None:
         """Create the stream, or update its limit.
 
@@ -62,21 +74,44 @@ class StartRateLimit:
         await self._counter.prepare()
 
     async def consume(self, tenant: str, request_id: str | None = None) -> None:
-        """Count a start against the limit.
+        """Count a request against the limit.
 
         Args:
             request_id: an id that repetitions of a request share, so that they count once; or None.
 
         Raises:
-            TooManyRunsError: the tenant has reached its limit.
+            TooManyRunsError, TooManyMessagesError: the tenant has reached its limit.
         """
-        if not await self._counter.count(self._subjects.rate(tenant), request_id):
-            raise TooManyRunsError(self._per_minute, await self._wait(tenant))
+        subject = self._subject(self._subjects, tenant)
+        if not await self._counter.count(subject, request_id):
+            raise self.error(self._per_minute, await self._wait(subject))
 
-    async def _wait(self, tenant: str) -> int:
-        """Return the seconds until the tenant's oldest start leaves the window."""
-        request = {"next_by_subj": self._subjects.rate(tenant), "seq": 1}
+    async def _wait(self, subject: str) -> int:
+        """Return the seconds until the tenant's oldest request leaves the window."""
+        request = {"next_by_subj": subject, "seq": 1}
         oldest = await self._jetstream.get(self._counter.spec.name, request)
         left = 0.0 if oldest is None else oldest.time + self._minute - time.time()
         # Clocks of two machines may differ, so the result is clamped.
         return min(max(math.ceil(left), 1), self._minute)
+
+
+class StartRateLimit(_RateLimit):
+    """Counts the starts of runs."""
+
+    stream = RATE
+    error = TooManyRunsError
+
+    @staticmethod
+    def _subject(subjects: Subjects, tenant: str | None) -> str:
+        return subjects.rates() if tenant is None else subjects.rate(tenant)
+
+
+class MessageRateLimit(_RateLimit):
+    """Counts the messages that are published to feeds."""
+
+    stream = MESSAGE_RATE
+    error = TooManyMessagesError
+
+    @staticmethod
+    def _subject(subjects: Subjects, tenant: str | None) -> str:
+        return subjects.message_rate(tenant)

@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 from tailrace_shared.execution.events import TERMINAL
 from tailrace_shared.execution.transitions import TERMINAL_STATUSES
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog
+from tailrace_shared.stores.feed_messages import FeedMessages
 from tailrace_shared.stores.horizon_store import HorizonStore
 from tailrace_shared.stores.indexes.due_index import NOW, DueIndex
 from tailrace_shared.stores.indexes.live_index import LiveIndex
@@ -50,6 +51,7 @@ class Retention:
 
     Attributes:
         horizons: how far each tenant's history has been deleted.
+        messages: the messages to feeds, which are kept as long.
         seconds: how long an execution is kept after its end.
         clock: returns the seconds since the epoch.
     """
@@ -60,11 +62,12 @@ class Retention:
     live: LiveIndex
     due: DueIndex
     horizons: HorizonStore
+    messages: FeedMessages
     seconds: float
     clock: Callable[[], float]
 
     async def sweep(self) -> Swept:
-        """Delete every execution whose retention is over.
+        """Delete every execution whose retention is over, and old messages to feeds.
 
         Raises:
             UnavailableError: NATS did not answer; the next sweep continues.
@@ -83,6 +86,7 @@ class Retention:
                 deleted, renewed = deleted + swept.deleted, renewed + swept.renewed
                 batch = []
         swept = await self._sweep(batch, latest)
+        await self.messages.sweep(latest)
         return Swept(deleted + swept.deleted, renewed + swept.renewed)
 
     async def _sweep(self, runs: list[StoredRun], latest: float) -> Swept:

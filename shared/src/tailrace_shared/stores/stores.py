@@ -9,6 +9,7 @@ from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import CONCURRENCY, HORIZONS, IDEMPOTENCY, KEYS, LEASES
 from tailrace_shared.stores.dead_letters import DeadLetters
 from tailrace_shared.stores.execution_log import ExecutionLog
+from tailrace_shared.stores.feed_messages import FeedMessages
 from tailrace_shared.stores.fifo_queue import FifoQueue
 from tailrace_shared.stores.horizon_store import HorizonStore
 from tailrace_shared.stores.indexes.due_index import DueIndex
@@ -50,6 +51,7 @@ class Stores:
     due: DueIndex
     waiting: WaitingIndex
     horizons: HorizonStore
+    messages: FeedMessages
     concurrency: Bucket
     idempotency: Bucket
     leases: Bucket
@@ -58,7 +60,15 @@ class Stores:
     def retention(self, seconds: float, clock: Callable[[], float]) -> Retention:
         """Return what deletes executions a number of seconds after their end."""
         return Retention(
-            self.log, self.outputs, self.runs, self.live, self.due, self.horizons, seconds, clock
+            self.log,
+            self.outputs,
+            self.runs,
+            self.live,
+            self.due,
+            self.horizons,
+            self.messages,
+            seconds,
+            clock,
         )
 
     def start_pruning(self, seconds: float, clock: Callable[[], float]) -> StartPruning:
@@ -86,6 +96,7 @@ class Stores:
         def bucket(name: str) -> Bucket:
             return Bucket(jetstream, subjects.stream(name))
 
+        horizons = HorizonStore(bucket(HORIZONS))
         return cls(
             log=ExecutionLog(jetstream, subjects),
             workflows=WorkflowStore(jetstream, subjects),
@@ -102,7 +113,8 @@ class Stores:
             results=ResultIndex(jetstream, subjects),
             due=DueIndex(jetstream, subjects),
             waiting=WaitingIndex(jetstream, subjects),
-            horizons=HorizonStore(bucket(HORIZONS)),
+            horizons=horizons,
+            messages=FeedMessages(jetstream, subjects, horizons),
             concurrency=bucket(CONCURRENCY),
             idempotency=bucket(IDEMPOTENCY),
             leases=bucket(LEASES),

@@ -322,6 +322,12 @@ export interface Matched {
   readonly continues?: boolean;
 }
 
+/** A message to the feed. Further fields are sent as they are. */
+export interface Message {
+  /** The name of its block, for example `progress`. */
+  readonly type: string;
+}
+
 /** The number of runs that finished within a minute, by status. */
 export interface Minute {
   /** The start of the minute. */
@@ -536,6 +542,12 @@ export interface ProblemDocument {
   readonly errors?: readonly Problem[];
   /** The title, of a 401 only; existing front ends read it. */
   readonly error?: string;
+}
+
+/** A stored message. */
+export interface Published {
+  /** The id of its block in the feed. */
+  readonly event_id: string;
 }
 
 /** The number of deleted dead letters. */
@@ -999,32 +1011,21 @@ export interface StreamsHealth {
 
 /** The statistics of a tenant, for a performance page. */
 export interface TenantStatistics {
-  /** The tenant. */
   readonly merchantId: string;
-  /** The time of the statistics, in milliseconds since the epoch. */
   readonly timestamp: number;
+  readonly active_runs: number;
+  readonly ended: Ended;
+  readonly last_hour: Ended;
+  readonly runs_per_minute: number;
+  readonly success_rate: number | null;
+  readonly throughput: readonly Minute[];
+  readonly run_latency: Latency;
+  readonly step_latency: Latency;
+  readonly workflows: readonly WorkflowStatistics[];
   /** The number of open streams on all replicas that responded. */
   readonly connected_clients: number;
   /** The number of these replicas. */
   readonly replicas: number;
-  /** The number of unfinished runs, waiting runs included. */
-  readonly active_runs: number;
-  /** All finished runs. */
-  readonly ended: Ended;
-  /** The runs that finished in the last sixty minutes. */
-  readonly last_hour: Ended;
-  /** The mean number of finished runs per minute in the last hour. */
-  readonly runs_per_minute: number;
-  /** The completed share of runs that completed or failed in the last hour. */
-  readonly success_rate: number | null;
-  /** The last sixty minutes, the current one last. */
-  readonly throughput: readonly Minute[];
-  /** The durations of completed runs, waits included. */
-  readonly run_latency: Latency;
-  /** The durations of successful steps, without steps that wait for signals. */
-  readonly step_latency: Latency;
-  /** The workflows by id, at most the first thousand. */
-  readonly workflows: readonly WorkflowStatistics[];
 }
 
 /** A ticket. */
@@ -1228,6 +1229,10 @@ export interface Routes {
   readonly "GET /api/realtime/events": {
     readonly query?: { readonly last_event_id?: string; readonly lastEventId?: string };
     readonly answer: string;
+  };
+  readonly "POST /api/realtime/publish": {
+    readonly body: Message;
+    readonly answer: Published;
   };
   readonly "GET /api/realtime/stats": {
     readonly answer: TenantStatistics;

@@ -4,6 +4,8 @@ Names and fields are those that existing front ends of this stream expect. A pur
 the execution that processes it here. Its id is the one in the execution's input, or by default that
 of the execution.
 
+Messages that a client has published are shown as they are, under the name of their ``type``.
+
 An event has two slots, because the end of a stage has two blocks: the completed stage, and a
 completion with its findings.
 """
@@ -68,6 +70,7 @@ _decode_done = msgspec.json.Decoder(_Done).decode
 _decode_error = msgspec.json.Decoder(StepError).decode
 _decode_progress = msgspec.json.Decoder(StepProgress).decode
 _decode_findings = msgspec.json.Decoder(_Findings).decode
+_decode_message = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -137,6 +140,13 @@ def _step_progress(context: Context, event: LoggedEvent) -> Slots:
     )
 
 
+def _message(context: Context, event: LoggedEvent) -> Slots:
+    del context
+    message = _decode_message(event.data)
+    stamp = round(parse_timestamp(event.timestamp) * 1000)
+    return Block(str(message["type"]), _encode({**message, "timestamp": stamp})), None
+
+
 _RENDERERS: Final[Mapping[str, Callable[[Context, LoggedEvent], Slots]]] = {
     "execution:started": _execution_started,
     "execution:completed": _execution_completed,
@@ -146,6 +156,7 @@ _RENDERERS: Final[Mapping[str, Callable[[Context, LoggedEvent], Slots]]] = {
     "step:completed": _step_completed,
     "step:failed": _step_failed,
     "step:progress": _step_progress,
+    "feed:message": _message,
 }
 
 

@@ -22,12 +22,16 @@ from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.redact.masking import mask_value
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog
 from tailrace_shared.stores.indexes.waiting_index import MAX_INDEXED_BYTES
+from tailrace_shared.subjects import FEED
 
 _FIRST: Final = b'[{"type":"execution:queued"'
 _MAX_CONCURRENT_READS: Final = 16
 # Memory of a context beside its input, and the size of a decoded input relative to its JSON.
 _OVERHEAD_BYTES: Final = 900
 _EXPANSION: Final = 3
+
+_NO_EXECUTION: Final = Context(FEED)
+"""The context of messages to a feed."""
 
 _Key = tuple[str, str]
 
@@ -69,6 +73,8 @@ class Contexts:
         return len(self._cache)
 
     def known(self, tenant: str, execution: str) -> Context | None:
+        if execution == FEED:
+            return _NO_EXECUTION
         return self._cache.get((tenant, execution))
 
     def learn(self, tenant: str, execution: str, payload: bytes) -> Context | None:

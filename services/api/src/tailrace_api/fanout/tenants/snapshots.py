@@ -47,7 +47,7 @@ from tailrace_shared.stores.indexes.start_index import StartIndex
 from tailrace_shared.stores.indexes.waiting_index import Waiting, WaitingIndex
 from tailrace_shared.stores.stats_store import StatsStore
 from tailrace_shared.stores.workflow_store import WorkflowStore
-from tailrace_shared.subjects import LogFilter
+from tailrace_shared.subjects import FEED, LogFilter
 
 # Up to this number of workflows, the live index is read per workflow.
 _MAX_INDEX_READS: Final = 16
@@ -237,6 +237,8 @@ class Snapshots:
         contexts = await self._contexts.of(reads.tenant, unknown)
         wanted = _workflows_of(reads.query)
         for commit in commits:
+            if commit.execution == FEED:
+                continue
             workflow = commit.workflow or contexts[commit.execution].workflow_id
             if wanted is None or workflow in wanted:
                 earlier = reads.newest.get(commit.execution)

@@ -29,7 +29,7 @@ from tailrace_api.web.operation import EVENT_STREAM, Answer, operation
 from tailrace_api.web.problems import unprocessable
 from tailrace_shared.commands.run_starter import RunRequest, RunStarter
 from tailrace_shared.errors import UnavailableError
-from tailrace_shared.ids import ID_PATTERN
+from tailrace_shared.ids import ID_PATTERN, is_valid_id
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.subjects import LogFilter
 
@@ -122,7 +122,8 @@ class StreamRoutes:
             found = await find(self.hub.history, last_event_id)
         except UnavailableError as error:
             return self.opening.unavailable(error, last_event_id)
-        if isinstance(found, ResumePoint) and found.tenant == tenant:
+        is_execution = isinstance(found, ResumePoint) and is_valid_id(found.execution)
+        if isinstance(found, ResumePoint) and is_execution and found.tenant == tenant:
             return self.opening.stream(_view_of(tenant, found.execution), found.start())
         # The run of this id is unknown, and starting another one would be unexpected.
         reason = found.reason if isinstance(found, LostPosition) else "unknown"
