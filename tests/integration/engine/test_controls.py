@@ -132,7 +132,7 @@ async def test_pausing_twice_is_pausing_once_and_so_is_resuming(site: Installati
     execution = await site.prepare({"a": APPROVAL, "b": {"needs": ["a"]}})
     await asyncio.gather(*(site.commander.pause(TENANT, execution) for _ in range(3)))
     await site.until(execution, paused())
-    state = await site.commander.pause(TENANT, execution)
+    state = (await site.commander.pause(TENANT, execution)).state
     assert state.status == "paused"
     await site.commander.resume(TENANT, execution)
     await site.until(execution, paused(2))

@@ -57,14 +57,17 @@ SINCE_NEWEST: Final = {
     "execution:queued tags",
     "step:completed name",
     "step:completed still_waiting",
+    "step:completed variables",
     "step:failed error_detail",
     "step:failed name",
     "step:failed still_waiting",
+    "step:failed variables",
     "step:progress name",
     "step:retrying error_detail",
     "step:retrying name",
     "step:skipped name",
     "step:waiting name",
+    "step:waiting variables",
 }
 
 each_log = pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden.title)

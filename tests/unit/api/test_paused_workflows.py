@@ -277,3 +277,31 @@ def test_no_text_breaks_out_of_its_field(text: str, key: str, step: str) -> None
     (event,) = SseParser().feed(without_id(state.opening(0)))
     assert event.json() == {"pausedWorkflows": [entry]}
     assert isinstance(state.opening(0)[0], Block)
+
+
+def test_variables_are_the_input_and_outputs_of_steps() -> None:
+    """Fields of the input come first; a wait that is repeated shows the same."""
+    outputs = {"parse": {"total": 12}, "poId": "an output"}
+    wait = story.waiting("sign", 5, variables=outputs)
+    ((_, entry),) = shown(GOOD, wait)
+    assert entry["variables"] == {"parse": {"total": 12}, "poId": "po-1", "größe": 1.5}
+    ((_, entry),) = shown(LEFT, wait)
+    assert entry["variables"] == outputs
+    ((_, entry),) = shown(Context("e", "w", "W", [1]), wait)
+    assert entry["variables"] == {**outputs, "input": [1]}
+    open_wait = ev.OpenWait("sign", at(5), variables=0)
+    done = story.done(
+        "pay",
+        6,
+        {},
+        "await",
+        still_waiting=[open_wait, ev.OpenWait("x", at(5))],
+        variables=[outputs],
+    )
+    _, (_, again), (_, other) = shown(LEFT, done)
+    assert (again["variables"], other["variables"]) == (outputs, {})
+    waiting = WaitingStep("sign", at(5), "", (), None, outputs)
+    state = PAUSED_WORKFLOWS.begin(
+        NOTHING._replace(executions=[ExecutionStatus(LEFT, "paused", [waiting])])
+    )
+    assert [entry["variables"] for entry in listed(state)["pausedWorkflows"]] == [outputs]

@@ -43,6 +43,7 @@ from tailrace_api.routes.executions import ExecutionRoutes
 from tailrace_api.routes.front_ends.paused import PausedRoutes
 from tailrace_api.routes.front_ends.pipelines import PipelineRoutes
 from tailrace_api.routes.health import HealthRoutes
+from tailrace_api.routes.me import MeRoutes
 from tailrace_api.routes.schedules import ScheduleRoutes
 from tailrace_api.routes.statistics import StatisticsRoutes
 from tailrace_api.routes.streams.executions import StreamRoutes
@@ -304,14 +305,15 @@ def _operations(
         ExecutionRoutes(
             settings, log, workflows, stores.run_list, starter, stores.outputs, estimators
         ),
-        CommandRoutes(settings, commands.executions, starter),
-        PausedRoutes(settings, opening, snapshots, commands.executions, starter),
+        CommandRoutes(settings, hub, commands.executions, starter),
+        PausedRoutes(settings, hub, opening, snapshots, commands.executions, starter),
         TenantStreamRoutes(settings, hub, opening, stores.messages, message_rate),
         PipelineRoutes(settings, opening, snapshots),
         TriggerRoutes(settings, commands.signals, stores.waiting),
         StreamRoutes(settings, hub, starter, opening),
         ScheduleRoutes(settings, stores.schedules, starter),
         DeadLetterRoutes(stores.dead_letters),
+        MeRoutes(settings),
     )
 
 

@@ -20,7 +20,7 @@ from tailrace_shared.execution.events import MAX_VALUE_BYTES, Command
 from tailrace_shared.execution.state import ExecutionState, awaits_signal
 from tailrace_shared.ids import new_token
 from tailrace_shared.process.fair_threads import FairThreads
-from tailrace_shared.stores.execution_log import Decide, History
+from tailrace_shared.stores.execution_log import Decide, History, Recorded
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.workflow.problem_report import Problem, nearest
 from tailrace_shared.workflow.schemas.input_schema import compile_schema
@@ -61,11 +61,25 @@ class Decision(NamedTuple):
     data: Any = None
 
 
+class Commanded(NamedTuple):
+    """An accepted command.
+
+    Attributes:
+        state: the execution after it.
+        command_id: the id of the command in the log.
+        sequence: the sequence of the commit that records it; None if an earlier one does.
+    """
+
+    state: ExecutionState
+    command_id: str
+    sequence: int | None
+
+
 class ExecutionCommands:
     """Accepts commands, each on exactly the state that allows it.
 
-    Every method returns the state after the command. A repeated request records nothing new. Each
-    reads and folds the log once, and raises:
+    Every method returns the command with the state after it. A repeated request records nothing
+    new. Each reads and folds the log once, and raises:
 
         ExecutionNotFoundError: the tenant has no such execution.
         IllegalCommandError: its state does not allow the command.
@@ -82,29 +96,31 @@ class ExecutionCommands:
     @within_limit
     async def cancel(
         self, tenant: str, execution: str, reason: str = "", by: Caller = ANONYMOUS
-    ) -> ExecutionState:
+    ) -> Commanded:
         """Request that an execution ends."""
         command_id = by.command_id(execution, "cancel")
         return await self._request(
             tenant,
             execution,
+            command_id,
             lambda state: commands.request_cancel(state, command_id, reason, time.time(), by.actor),
         )
 
     @within_limit
     async def pause(
         self, tenant: str, execution: str, reason: str = "", by: Caller = ANONYMOUS
-    ) -> ExecutionState:
+    ) -> Commanded:
         """Request that an execution starts no more steps until it is resumed."""
         command_id = by.command_id(execution, "pause")
         return await self._request(
             tenant,
             execution,
+            command_id,
             lambda state: commands.request_pause(state, command_id, reason, time.time(), by.actor),
         )
 
     @within_limit
-    async def resume(self, tenant: str, execution: str, by: Caller = ANONYMOUS) -> ExecutionState:
+    async def resume(self, tenant: str, execution: str, by: Caller = ANONYMOUS) -> Commanded:
         """Resume a paused execution; approve the waiting step of one that was not paused.
 
         Raises:
@@ -117,6 +133,7 @@ class ExecutionCommands:
             return await self._request(
                 tenant,
                 execution,
+                command_id,
                 lambda state: commands.request_resume(state, command_id, time.time(), by.actor),
                 history,
             )
@@ -125,7 +142,7 @@ class ExecutionCommands:
     @within_limit
     async def resolve(
         self, tenant: str, execution: str, decision: Decision, by: Caller = ANONYMOUS
-    ) -> ExecutionState:
+    ) -> Commanded:
         """Signal a waiting step.
 
         Raises:
@@ -137,7 +154,7 @@ class ExecutionCommands:
 
     async def _resolve(
         self, tenant: str, execution: str, decision: Decision, by: Caller, history: History
-    ) -> ExecutionState:
+    ) -> Commanded:
         command_id = by.command_id(execution, "resume")
         if command_id not in history.state.commands:
             decision = await self._validated(tenant, history.state, decision)
@@ -153,33 +170,40 @@ class ExecutionCommands:
         return await self._request(
             tenant,
             execution,
+            command_id,
             lambda state: commands.request_resolve(state, signal, time.time()),
             history,
         )
 
     async def _request(
-        self, tenant: str, execution: str, decide: Decide, history: History | None = None
-    ) -> ExecutionState:
+        self,
+        tenant: str,
+        execution: str,
+        command_id: str,
+        decide: Decide,
+        history: History | None = None,
+    ) -> Commanded:
         # The id of the command tells whether an earlier try has recorded it.
-        return await repeated(
+        recorded = await repeated(
             lambda is_again: self._request_once(
                 tenant, execution, decide, None if is_again else history
             )
         )
+        return Commanded(recorded.state, command_id, recorded.sequence)
 
     async def _request_once(
         self, tenant: str, execution: str, decide: Decide, history: History | None
-    ) -> ExecutionState:
+    ) -> Recorded:
         history = history or await self._log.load(tenant, execution)
         if history.state.is_terminal:
             # Refused, or a repetition: there is nothing that a worker would have to apply.
             return await self._log.request(tenant, execution, decide, history)
         async with self._due.watched_request(tenant, execution):
-            state = await self._log.request(tenant, execution, decide, history)
+            recorded = await self._log.request(tenant, execution, decide, history)
             # Also for a repetition: the first request may have died before it published a job.
-            if not state.is_terminal:
+            if not recorded.state.is_terminal:
                 await self._jobs.advance(tenant, execution, overtakes=True)
-        return state
+        return recorded
 
     async def _validated(self, tenant: str, state: ExecutionState, decision: Decision) -> Decision:
         try:

@@ -7,7 +7,7 @@ event is shown.
 """
 
 from collections.abc import Iterable
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -119,6 +119,7 @@ class OpenWait(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         since: the timestamp of the event that started it.
         until: when it times out; None for never.
+        variables: the place of its variables in the list that comes with it; -1 without any.
     """
 
     node_id: str
@@ -126,6 +127,14 @@ class OpenWait(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     triggers: tuple[str, ...] = ()
     until: str | None = None
+    variables: int = -1
+
+
+class OpenWaits(NamedTuple):
+    """Waits for a signal that go on, and their variables. Most waits have the same."""
+
+    waits: list[OpenWait]
+    variables: list[dict[str, Any]]
 
 
 class Completed(msgspec.Struct, omit_defaults=True):
@@ -292,6 +301,7 @@ class StepDone(msgspec.Struct, omit_defaults=True):
         sensitive: pointers into the output.
         name: the node's display name.
         still_waiting: if the step waited for a signal, others that still do, up to a limit.
+        variables: what they show of the execution.
     """
 
     node_id: str
@@ -309,6 +319,7 @@ class StepDone(msgspec.Struct, omit_defaults=True):
     sensitive: list[str] = []
     name: str = ""
     still_waiting: list[OpenWait] = []
+    variables: list[dict[str, Any]] = []
 
 
 class StepExpansion(msgspec.Struct, omit_defaults=True):
@@ -334,6 +345,7 @@ class StepError(msgspec.Struct, omit_defaults=True):
         error_detail: the traceback of the error, or the response that a server sent with it.
         name: the node's display name.
         still_waiting: if the step waited for a signal, others that still do, up to a limit.
+        variables: what they show of the execution.
     """
 
     node_id: str
@@ -349,6 +361,7 @@ class StepError(msgspec.Struct, omit_defaults=True):
     error_detail: str = ""
     name: str = ""
     still_waiting: list[OpenWait] = []
+    variables: list[dict[str, Any]] = []
 
 
 class StepAgain(msgspec.Struct, omit_defaults=True):
@@ -402,6 +415,8 @@ class StepWait(msgspec.Struct, omit_defaults=True):
         child_input: the input of the child run.
         sensitive: pointers into ``child_input``, or into the data of the signal, where ``*``
             stands for every item of a list.
+        variables: what a wait for a signal shows of the execution beside its input: outputs of
+            steps by node id, with sensitive values masked.
     """
 
     node_id: str
@@ -422,6 +437,7 @@ class StepWait(msgspec.Struct, omit_defaults=True):
     child_input: Any = None
     sensitive: list[str] = []
     name: str = ""
+    variables: dict[str, Any] = {}
 
 
 class StepProgress(msgspec.Struct, omit_defaults=True):

@@ -29,6 +29,7 @@ from tailrace_shared.execution.events import (
     Finishing,
     OpenStep,
     OpenWait,
+    OpenWaits,
     OutputRef,
     Parent,
     StepCompleted,
@@ -304,21 +305,27 @@ class ExecutionState(msgspec.Struct):
             for step in islice(begun, limit)
         ]
 
-    def open_waits(self, limit: int) -> list[OpenWait]:
+    def open_waits(self, limit: int) -> OpenWaits:
         """Return at most ``limit`` waits for a signal that no accepted signal ends."""
         if not self.signal_waits:
-            return []
+            return OpenWaits([], [])
         open_ = (
             (step, step.waiting)
             for step in self.steps.values()
             if step.waits_for_signal and step.waiting is not None and step.resolution is None
         )
-        return [
-            OpenWait(
-                step.node_id, step.waiting_since, wait.reason, tuple(wait.triggers), wait.until
+        waits, variables = [], list[dict[str, Any]]()
+        for step, wait in islice(open_, limit):
+            place = -1
+            if wait.variables:
+                if wait.variables not in variables:
+                    variables.append(wait.variables)
+                place = variables.index(wait.variables)
+            triggers = tuple(wait.triggers)
+            waits.append(
+                OpenWait(step.node_id, step.waiting_since, wait.reason, triggers, wait.until, place)
             )
-            for step, wait in islice(open_, limit)
-        ]
+        return OpenWaits(waits, variables)
 
     def _apply_to_step(self, event: StepEvent) -> None:
         node_id = event.data.node_id

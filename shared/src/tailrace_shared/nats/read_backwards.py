@@ -67,8 +67,9 @@ async def read_backwards(
         page = [message for message in page if message.sequence <= high]
         if newest and not (page and page[-1].sequence == newest):
             # A replica that lags answered, or the newest message was deleted meanwhile.
-            await _await_replica(jetstream, stream, pattern, newest)
-            newest = 0
+            if not await _await_replica(jetstream, stream, pattern, newest):
+                newest = 0
+            # Another replica may answer the next read, so it is checked as well.
             continue
         newest = 0
         found += reversed(page)
@@ -104,11 +105,14 @@ async def _window_for(jetstream: JetStream, stream: str, pattern: str, limit: in
     return int(1.2 * (limit + 4) * max(sequences, 1) / max(count, 1)) + 1
 
 
-async def _await_replica(jetstream: JetStream, stream: str, pattern: str, newest: int) -> None:
-    async def reached() -> bool:
-        request = {"seq": newest, "next_by_subj": pattern}
-        if await jetstream.get(stream, request) is not None:
-            return True
-        return await jetstream.get_newest(stream, request) is None
+async def _await_replica(jetstream: JetStream, stream: str, pattern: str, newest: int) -> bool:
+    """Wait for a replica that has reached a message; return whether the message still exists."""
 
-    await until_caught_up(reached, bool, f"stream {stream}")
+    async def exists() -> bool | None:
+        request = {"seq": newest, "next_by_subj": pattern}
+        if (message := await jetstream.get(stream, request)) is not None:
+            return message.sequence == newest
+        return False if await jetstream.get_newest(stream, request) is None else None
+
+    found = await until_caught_up(exists, lambda known: known is not None, f"stream {stream}")
+    return bool(found)

@@ -107,6 +107,19 @@ class History(NamedTuple):
     is_listed: bool = False
 
 
+class Recorded(NamedTuple):
+    """What a request for a command has done.
+
+    Attributes:
+        state: the execution after it.
+        sequence: the sequence of the commit that records the command; None if nothing was recorded,
+            because an earlier copy of the request was.
+    """
+
+    state: ExecutionState
+    sequence: int | None = None
+
+
 class LogEdge(NamedTuple):
     """Where the log begins and ends, as one replica of the stream says.
 
@@ -444,8 +457,8 @@ class ExecutionLog:
 
     async def request(
         self, tenant: str, execution: str, decide: Decide, history: History | None = None
-    ) -> ExecutionState:
-        """Record a command on exactly the state that allows it; return the state after it.
+    ) -> Recorded:
+        """Record a command on exactly the state that allows it.
 
         The append is fenced on the state that was decided on. If the log has moved meanwhile, only
         what is new is read: a busy log outruns a reader that begins again each time.
@@ -474,16 +487,18 @@ class ExecutionLog:
                 continue
             events = [decided] if isinstance(decided, CommandRequested) else decided
             if not events:
-                return history.state
+                return Recorded(history.state)
             try:
                 # A worker applies the command later, so the status header stays as it is.
-                await self._append(tenant, history.state, *events, expected=history.last_sequence)
+                sequence = await self._append(
+                    tenant, history.state, *events, expected=history.last_sequence
+                )
             except WrongLastSequenceError as error:
                 history = await self.read_on(tenant, execution, history, error.last or 0)
                 continue
             for event in events:
                 history.state.apply(event)
-            return history.state
+            return Recorded(history.state, sequence)
 
     async def _append(
         self,
@@ -492,7 +507,8 @@ class ExecutionLog:
         *events: Event,
         expected: int,
         headers: Mapping[str, str] = _NO_HEADERS,
-    ) -> None:
+    ) -> int:
+        """Append events; return the sequence of the last commit."""
         for payload in encode_commits(events):
             expected = await append(
                 self._jetstream,
@@ -508,6 +524,7 @@ class ExecutionLog:
                 },
                 retry_s=_COMMAND_RETRY_S,
             )
+        return expected
 
     def _commit(self, message: StoredMessage) -> Commit:
         _tenant, execution = self._subjects.execution_of(message.subject)

@@ -69,7 +69,8 @@ class PausedWorkflow(msgspec.Struct, frozen=True, rename="camel"):
         paused_time: when its wait began (RFC 3339).
         waiting_for: the procedures that can send the signal; none if it waits for a decision.
         timeout_at: when the wait times out (RFC 3339); None for never.
-        variables: the execution's input; empty if it is too large to repeat.
+        variables: the execution's input, if it is not too large to repeat, and small outputs of
+            its steps by node id.
         reason: why it waits, from the workflow's definition.
     """
 
@@ -91,6 +92,7 @@ class _Done(msgspec.Struct):
     node_type: str
     kept_from: str | None = None
     still_waiting: list[OpenWait] = []
+    variables: list[dict[str, Any]] = []
 
 
 _decode_wait = msgspec.json.Decoder(StepWait).decode
@@ -111,16 +113,27 @@ def paused_workflow(context: Context, wait: WaitingStep) -> PausedWorkflow:
         wait.since,
         wait.triggers,
         wait.until,
-        {} if context.input is None else context.input,
+        _variables(context.input, wait.variables),
         wait.reason,
     )
+
+
+def _variables(run_input: Any, outputs: Mapping[str, Any]) -> Any:
+    if run_input is None:
+        return dict(outputs)
+    if not outputs:
+        return run_input
+    # Existing front ends read fields of the input, so an output does not replace one.
+    return {**outputs, **(run_input if isinstance(run_input, dict) else {"input": run_input})}
 
 
 def _waits(context: Context, event: LoggedEvent) -> Iterable[Block]:
     wait = _decode_wait(event.data)
     if wait.wait != "signal":
         return ()
-    begun = WaitingStep(wait.node_id, event.timestamp, wait.reason, wait.triggers, wait.until)
+    begun = WaitingStep(
+        wait.node_id, event.timestamp, wait.reason, wait.triggers, wait.until, wait.variables
+    )
     return (_paused(context, begun),)
 
 
@@ -134,7 +147,7 @@ def _resumed(context: Context, event: LoggedEvent) -> Iterable[Block]:
     if done.node_type != _AWAIT or done.kept_from is not None:
         return ()
     resumed = _block("workflow.resumed", context, resumedFrom=done.node_id)
-    return (resumed, *_repeated(context, done.still_waiting))
+    return (resumed, *_repeated(context, done.still_waiting, done.variables))
 
 
 def _failed(context: Context, event: LoggedEvent) -> Iterable[Block]:
@@ -142,12 +155,17 @@ def _failed(context: Context, event: LoggedEvent) -> Iterable[Block]:
     if not error.waited:
         return ()
     cancelled = _block("workflow.cancelled", context, reason=error.error, pausedAt=error.node_id)
-    return (cancelled, *_repeated(context, error.still_waiting))
+    return (cancelled, *_repeated(context, error.still_waiting, error.variables))
 
 
-def _repeated(context: Context, waits: Iterable[OpenWait]) -> Iterable[Block]:
+def _repeated(
+    context: Context, waits: Iterable[OpenWait], variables: Sequence[dict[str, Any]]
+) -> Iterable[Block]:
     for wait in waits:
-        begun = WaitingStep(wait.node_id, wait.since, wait.reason, wait.triggers, wait.until)
+        outputs = variables[wait.variables] if 0 <= wait.variables < len(variables) else {}
+        begun = WaitingStep(
+            wait.node_id, wait.since, wait.reason, wait.triggers, wait.until, outputs
+        )
         yield _paused(context, begun)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from tailrace_api.dialects.context import Context
 from tailrace_shared.estimation import RunHistory
@@ -82,6 +82,7 @@ class WaitingStep(NamedTuple):
         since: the time of that event (RFC 3339).
         triggers: the procedures that can send the signal.
         until: when the wait times out (RFC 3339); None for never.
+        variables: outputs of steps of the execution, by node id.
     """
 
     node_id: str
@@ -89,6 +90,7 @@ class WaitingStep(NamedTuple):
     reason: str
     triggers: Sequence[str]
     until: str | None
+    variables: Mapping[str, Any] = MappingProxyType({})
 
 
 class ExecutionStatus(NamedTuple):

@@ -55,6 +55,7 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
         form: the JSON Schema of the data that the step requires.
         input: the execution's input, if it is small.
         context: the values that ``match`` uses besides the event, if they are small.
+        variables: outputs of steps of the execution by node id, with sensitive values masked.
         sensitive: JSON Pointers, below ``/input`` and ``/context``, to the places to mask.
     """
 
@@ -73,6 +74,7 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
     input: Any = None
     context: dict[str, Any] | None = None
     sensitive: list[str] = []
+    variables: dict[str, Any] = {}
 
     @property
     def masked(self) -> "Waiting":

@@ -161,7 +161,14 @@ def _waits_of(entries: list[Waiting], status: CommitStatus) -> list[WaitingStep]
     if (len(entries), digest) != (status.waits, status.digest):
         return None
     return _sorted(
-        WaitingStep(entry.node_id, entry.since, entry.reason, entry.triggers, entry.until)
+        WaitingStep(
+            entry.node_id,
+            entry.since,
+            entry.reason,
+            entry.triggers,
+            entry.until,
+            entry.variables,
+        )
         for entry in entries
     )
 
@@ -174,6 +181,7 @@ def _waits_in(state: ExecutionState) -> list[WaitingStep]:
             step.waiting.reason,
             step.waiting.triggers,
             step.waiting.until,
+            step.waiting.variables,
         )
         for step in state.steps.values()
         if step.waits_for_signal and step.waiting is not None

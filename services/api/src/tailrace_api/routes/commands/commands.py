@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tailrace_api.auth.tenancy import actor_of, tenant_of
+from tailrace_api.fanout.hub import Hub
 from tailrace_api.routes.commands.command_body import (
     DecisionText,
     NodeId,
@@ -22,13 +23,28 @@ from tailrace_api.web.idempotency_key import IDEMPOTENCY_KEY, idempotency_key_of
 from tailrace_api.web.json_body import read_object, refuse_unknown
 from tailrace_api.web.json_response import json_response
 from tailrace_api.web.operation import Answer, operation
-from tailrace_shared.commands.execution_commands import Caller, ExecutionCommands
+from tailrace_shared.commands.execution_commands import Caller, Commanded, ExecutionCommands
 from tailrace_shared.commands.run_starter import RunStarter
+from tailrace_shared.position import StreamPosition
 from tailrace_shared.settings import ApiSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_IN_LOG: Final = Answer(Accepted, "The command is in the log.")
+
+class CommandAccepted(Accepted):
+    """An execution whose command was accepted.
+
+    Attributes:
+        command_id: The id of the command in the log.
+        event_id: The id of its event in the execution's stream; null if an earlier copy of the
+            request is in the log.
+    """
+
+    command_id: str
+    event_id: str | None
+
+
+_IN_LOG: Final = Answer(CommandAccepted, "The command is in the log.")
 
 
 class Reason(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
@@ -95,11 +111,19 @@ def _command(
     )
 
 
+def event_id_of(commanded: Commanded, hub: Hub) -> str | None:
+    """Return the id of a command's event in the execution's stream, if it was recorded now."""
+    if commanded.sequence is None:
+        return None
+    return str(StreamPosition(hub.runtime.epoch, commanded.sequence, 0))
+
+
 @dataclass(frozen=True, slots=True)
 class CommandRoutes:
     """The command routes under ``/api/v1/executions/{execution_id}``."""
 
     settings: ApiSettings
+    hub: Hub
     commands: ExecutionCommands
     starter: RunStarter
 
@@ -108,16 +132,14 @@ class CommandRoutes:
         """Cancel an execution."""
         tenant, execution, by = self._command_of(request)
         reason = reason_of(await self._body(request, "reason"))
-        state = await self.commands.cancel(tenant, execution, reason, by)
-        return json_response(accepted(state), 202)
+        return self._accepted(await self.commands.cancel(tenant, execution, reason, by))
 
     @_command("pause", Reason)
     async def pause(self, request: Request) -> Response:
         """Pause an execution: no new steps start."""
         tenant, execution, by = self._command_of(request)
         reason = reason_of(await self._body(request, "reason"))
-        state = await self.commands.pause(tenant, execution, reason, by)
-        return json_response(accepted(state), 202)
+        return self._accepted(await self.commands.pause(tenant, execution, reason, by))
 
     @_command("resume", Resumption)
     async def resume(self, request: Request) -> Response:
@@ -126,10 +148,10 @@ class CommandRoutes:
         body = await self._body(request, "node_id", "decision", "data")
         decision = decision_of(body)
         if decision is None:
-            state = await self.commands.resume(tenant, execution, by)
+            commanded = await self.commands.resume(tenant, execution, by)
         else:
-            state = await self.commands.resolve(tenant, execution, decision, by)
-        return json_response(accepted(state), 202)
+            commanded = await self.commands.resolve(tenant, execution, decision, by)
+        return self._accepted(commanded)
 
     @_command(
         "rerun",
@@ -148,6 +170,14 @@ class CommandRoutes:
             from_node=state.from_node,
         )
         return json_response(body, 202, {"location": location_of(state)})
+
+    def _accepted(self, commanded: Commanded) -> Response:
+        body = CommandAccepted(
+            **msgspec.structs.asdict(accepted(commanded.state)),
+            command_id=commanded.command_id,
+            event_id=event_id_of(commanded, self.hub),
+        )
+        return json_response(body, 202)
 
     def _command_of(self, request: Request) -> tuple[str, str, Caller]:
         by = Caller(actor_of(request), idempotency_key_of(request))

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from tailrace_api.auth.tenancy import actor_of, tenant_of
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS, PausedWorkflow
+from tailrace_api.fanout.hub import Hub
 from tailrace_api.fanout.tenants.snapshots import Snapshots
 from tailrace_api.routes.commands.command_body import (
     DecisionText,
@@ -23,6 +24,7 @@ from tailrace_api.routes.commands.command_body import (
     decision_of,
     reason_of,
 )
+from tailrace_api.routes.commands.commands import event_id_of
 from tailrace_api.routes.executions import location_of
 from tailrace_api.routes.streams.opening import LAST_EVENT_ID, Opening, refuses_in_band
 from tailrace_api.web.idempotency_key import IDEMPOTENCY_KEY, idempotency_key_of
@@ -31,6 +33,7 @@ from tailrace_api.web.json_response import NO_STORE, json_response
 from tailrace_api.web.operation import EVENT_STREAM, Answer, operation
 from tailrace_api.web.problems import unprocessable
 from tailrace_shared.commands.execution_commands import Caller, ExecutionCommands
+from tailrace_shared.commands.execution_commands import Commanded as CommandRecord
 from tailrace_shared.commands.run_input import InvalidInputError
 from tailrace_shared.commands.run_starter import RunRequest, RunStarter
 from tailrace_shared.execution.state import ExecutionState
@@ -84,18 +87,23 @@ class Cancel(msgspec.Struct, omit_defaults=True, rename="camel", forbid_unknown_
     reason: ReasonText | None = None
 
 
-class Commanded(msgspec.Struct, rename="camel"):
+class Commanded(msgspec.Struct, rename="camel", omit_defaults=True):
     """An accepted command.
 
     Attributes:
         execution_id: The execution.
         workflow_id: Its workflow.
         status: Its status after the command.
+        command_id: The id of the command in the log; absent for a start.
+        event_id: The id of its event in the execution's stream; absent if an earlier copy of the
+            request is in the log.
     """
 
     execution_id: str
     workflow_id: str
     status: ExecutionStatus
+    command_id: str | msgspec.UnsetType = msgspec.UNSET
+    event_id: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class PausedList(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -132,6 +140,7 @@ class PausedRoutes:
     """The routes under ``/api/workflow``."""
 
     settings: ApiSettings
+    hub: Hub
     opening: Opening
     snapshots: Snapshots
     commands: ExecutionCommands
@@ -172,7 +181,7 @@ class PausedRoutes:
         state = await self.starter.start(
             RunRequest(tenant, workflow, "input", run_input, body, by.key)
         )
-        return _accepted(state, {"location": location_of(state)})
+        return json_response(_document(state), 202, {"location": location_of(state)})
 
     @_command("resume", Resume)
     async def resume(self, request: Request) -> Response:
@@ -181,19 +190,25 @@ class PausedRoutes:
         execution, decision = _id(body, "executionId"), decision_of(body, "node")
         try:
             if decision is None:
-                state = await self.commands.resume(tenant, execution, by)
+                commanded = await self.commands.resume(tenant, execution, by)
             else:
-                state = await self.commands.resolve(tenant, execution, decision, by)
+                commanded = await self.commands.resolve(tenant, execution, decision, by)
         except InvalidInputError as error:
             raise InvalidInputError(error.summary, [*map(_rename_field, error.problems)]) from None
-        return _accepted(state)
+        return self._commanded(commanded)
 
     @_command("cancel", Cancel)
     async def cancel(self, request: Request) -> Response:
         """Cancel an execution."""
         tenant, body, by = await self._read(request, "executionId", "reason")
         execution, reason = _id(body, "executionId"), reason_of(body)
-        return _accepted(await self.commands.cancel(tenant, execution, reason, by))
+        return self._commanded(await self.commands.cancel(tenant, execution, reason, by))
+
+    def _commanded(self, commanded: CommandRecord) -> Response:
+        body = _document(commanded.state)
+        body.command_id = commanded.command_id
+        body.event_id = event_id_of(commanded, self.hub) or msgspec.UNSET
+        return json_response(body, 202)
 
     async def _read(self, request: Request, *known: str) -> tuple[str, dict[str, Any], Caller]:
         tenant = tenant_of(request, self.settings)
@@ -203,10 +218,8 @@ class PausedRoutes:
         return tenant, body, by
 
 
-def _accepted(state: ExecutionState, headers: dict[str, str] | None = None) -> Response:
-    return json_response(
-        Commanded(state.execution_id, state.workflow_id, state.status), 202, headers
-    )
+def _document(state: ExecutionState) -> Commanded:
+    return Commanded(state.execution_id, state.workflow_id, state.status)
 
 
 def _rename_field(problem: Problem) -> Problem:

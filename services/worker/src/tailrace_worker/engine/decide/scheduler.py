@@ -77,6 +77,7 @@ from tailrace_worker.engine.decide.outcomes import (
 )
 from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.decide.sensitivity import SensitivityMarks
+from tailrace_worker.engine.decide.variables import variables_of
 
 MAX_ITEMS: Final = 10_000
 _REPEATED_BYTES: Final = 64 * 1024
@@ -165,6 +166,8 @@ class Scheduler:
         Args:
             output: the output of a step that has completed, if the event only refers to it.
         """
+        if isinstance(event, StepWaiting) and event.data.wait == "signal":
+            event.data.variables = event.data.variables or variables_of(self.state)
         if self.sensitivity is not None or getattr(event.data, "sensitive", None):
             # The data of a child run or a signal may be marked although nothing else is.
             self.sensitivity = self.sensitivity or SensitivityMarks(self.plan, self.state)
@@ -425,7 +428,8 @@ class Scheduler:
         """
         self.record(event)
         if not self._signalled:
-            event.data.still_waiting = self.state.open_waits(MAX_WAITS_LISTED)
+            open_waits = self.state.open_waits(MAX_WAITS_LISTED)
+            event.data.still_waiting, event.data.variables = open_waits
         return event
 
     def _fire(self, now: float, stamp: str) -> Event | None:

@@ -247,6 +247,7 @@ class WaitEffects:
             sensitive=[]
             if self._sensitivity is None
             else self._sensitivity.wait_entry_pointers(context),
+            variables=wait.variables,
         )
 
     def _small_input(self) -> Any:
