@@ -17,7 +17,7 @@ _LINE: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 FEED: Final = "~feed"
-"""What stands for the execution in the subject of messages to a tenant's feed.
+"""The token that stands for the execution in the subject of messages to a tenant's feed.
 
 They are in the log, so that the feed shows them in order and resumes over them. No execution can
 have this name, because it is no id.

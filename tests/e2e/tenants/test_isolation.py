@@ -20,7 +20,7 @@ from harness.sse.client import SseClient, SseEvent
 
 # Installation-wide numbers and times differ between any two requests.
 _CHANGING: Final = re.compile(
-    r'"(?:version|timestamp|next_at|retry_ms)":\s*[^,}]+'
+    r'"(?:version|timestamp|next_at|retry_ms|event_id)":\s*[^,}]+'
     r"|retry: \d+|\d{10,}|\d{4}-\d\d-\d\dT[\d:.]+Z"
 )
 

@@ -14,7 +14,7 @@ from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.execution.transitions import ExecutionStatus
 from tailrace_shared.ids import creation_time, new_execution_id
 from tailrace_shared.nats.bucket import Bucket
-from tailrace_shared.nats.topology import RUNS, VERSION_KEY
+from tailrace_shared.nats.topology import RUNS, STARTS, VERSION_KEY
 from tailrace_shared.stores import run_list
 from tailrace_shared.stores.indexes.start_index import Start
 from tailrace_shared.stores.run_query import RunQuery
@@ -196,6 +196,17 @@ async def test_runs_with_a_tag_are_found_without_reading_others(pages, monkeypat
         await pages.page("t", tag="*")
     with pytest.raises(InvalidIdError, match="begin again"):
         await pages.page("t", cursor=(await pages.page("t", tag="vip", limit=1)).cursor)
+
+
+async def test_rows_of_tags_are_rebuilt(site, pages):
+    """From the summaries, once, after the index was lost."""
+    runs = [await pages.put(tags=["vip"]) for _ in range(3)]
+    await site.jetstream.api(f"STREAM.PURGE.{site.subjects.stream(STARTS)}", {})
+    assert await pages.all(tag="vip") == []
+    for _ in range(2):
+        await backfill_starts(site.jetstream, site.subjects, lambda *_: None)
+    assert await pages.all(tag="vip") == runs[::-1]
+    assert await site.count(site.subjects.stream(STARTS)) == 2 * len(runs)
 
 
 async def test_live_runs_are_filtered_by_tag(pages):

@@ -152,7 +152,7 @@ class _Log:
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("seed", range(20))
 def test_a_list_and_the_changes_since_are_the_list_now(seed: int, kind: RunsOf) -> None:
-    """From any position: what a client keeps equals the fold of the log."""
+    """A client that begins anywhere keeps what the fold of the log says."""
     log, dialect = _Log(seed), Runs(kind)
     begin = random.Random(seed).randrange(len(log.log.commits))
     state = dialect.begin(EMPTY._replace(runs={kind: log.folded(kind, begin)}))

@@ -1,4 +1,4 @@
-"""What a wait shows of its execution: small outputs of the newest steps."""
+"""The variables of a wait are small outputs of the newest steps."""
 
 from typing import Any
 

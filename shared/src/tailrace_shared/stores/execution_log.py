@@ -108,7 +108,7 @@ class History(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """What a request for a command has done.
+    """The result of a request for a command.
 
     Attributes:
         state: the execution after it.

@@ -13,7 +13,14 @@ from tailrace_shared.ids import creation_time
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import LIVE, RUNS
 from tailrace_shared.stores.indexes.run_index import RunIndex, start_of
-from tailrace_shared.stores.indexes.start_index import ENDED, STARTED, Start, StartIndex
+from tailrace_shared.stores.indexes.start_index import (
+    ENDED,
+    STARTED,
+    Start,
+    StartIndex,
+    is_of_tag,
+    kind_of_tag,
+)
 from tailrace_shared.subjects import Subjects
 
 _AT_ONCE: Final = 500
@@ -38,10 +45,14 @@ async def backfill_starts(
     runs = {run for name in (RUNS, LIVE) for run in await _keys(jetstream, subjects.stream(name))}
     first_id = ""
     ended: set[tuple[str, str]] = set()
+    tagged: set[tuple[str, str, str]] = set()
     async for row in starts.oldest_first(1):
         execution = row.start.execution_id
         if row.position.kind in ENDED:
             ended.add((row.tenant, execution))
+            continue
+        if is_of_tag(row.position.kind):
+            tagged.add((row.tenant, execution, row.position.kind))
             continue
         runs.discard((execution, row.tenant, row.workflow))
         if row.position.kind == STARTED and not first_id:
@@ -54,6 +65,7 @@ async def backfill_starts(
         added += len(some)
         report(added, len(missing))
     await _add_ends(starts, RunIndex(jetstream, subjects), ended)
+    await _add_tags(starts, RunIndex(jetstream, subjects), tagged)
     return added
 
 
@@ -61,6 +73,19 @@ async def _add_ends(starts: StartIndex, runs: RunIndex, known: set[tuple[str, st
     async for tenant, run, _revision, _written_at in runs.oldest_first():
         if run.status in ENDED and (tenant, run.execution_id) not in known:
             await starts.add_end(tenant, run.workflow_id, start_of(run), run.status)
+
+
+async def _add_tags(starts: StartIndex, runs: RunIndex, known: set[tuple[str, str, str]]) -> None:
+    """Add the rows of tags that are missing, which they are after the index was rebuilt."""
+    missing: list[tuple[str, str, str, Start, str]] = []
+    async for tenant, run, _revision, _written_at in runs.oldest_first():
+        missing += [
+            (run.execution_id, tenant, run.workflow_id, start_of(run), tag)
+            for tag in run.tags
+            if (tenant, run.execution_id, kind_of_tag(tag)) not in known
+        ]
+    for _execution, tenant, workflow, start, tag in sorted(missing, key=lambda each: each[0]):
+        await starts.add_tag(tenant, workflow, start, tag)
 
 
 async def _add(starts: StartIndex, run: _Run, first_id: str) -> None:

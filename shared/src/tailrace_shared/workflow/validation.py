@@ -132,8 +132,6 @@ class _Validation:
         document.pop("viewport", None)
         self.problems.fields("", document, _DEFINITION_FIELDS, required=("id", "nodes"))
         self.header(document)
-        for place, detail in tag_problems(document.get("tags", []), MAX_TAGS):
-            self.report(join_pointer("/tags", *place), detail)
         parts: dict[str | None, Any] = {}
         if "nodes" in document:
             parts[None] = document["nodes"]
@@ -176,6 +174,7 @@ class _Validation:
             self.report("/id", "an id must be 1 to 64 letters, digits, '_' or '-'")
         self.problems.optional(document, "", "name", self.problems.text)
         self.problems.optional(document, "", "description", self.problems.text)
+        self.problems.optional(document, "", "tags", self.tags)
         if document.get("input") is not None:
             for path, detail in schema_problems(document["input"]):
                 self.report(join_pointer("/input", *path), f"not a JSON Schema: {detail}")
@@ -191,6 +190,10 @@ class _Validation:
             self.defaults("/defaults", document["defaults"])
         if document.get("schedules") is not None:
             check_schedules(self.problems, "/schedules", document["schedules"])
+
+    def tags(self, pointer: str, tags: Any) -> None:
+        for place, detail in tag_problems(tags, MAX_TAGS):
+            self.report(join_pointer(pointer, *place), detail)
 
     def defaults(self, pointer: str, defaults: Any) -> None:
         if not isinstance(defaults, dict):

@@ -64,6 +64,20 @@ export interface Command {
   readonly sensitive?: readonly string[];
 }
 
+/** An execution whose command was accepted. */
+export interface CommandAccepted {
+  readonly execution_id: string;
+  readonly status: "cancelled" | "completed" | "failed" | "paused" | "queued" | "running";
+  readonly stream_url: string;
+  /** The id of the command in the log. */
+  readonly command_id: string;
+  /**
+   * The id of its event in the execution's stream; null if an earlier copy of the request is in the
+   * log.
+   */
+  readonly event_id: string | null;
+}
+
 /** A command was accepted. */
 export interface CommandRequested {
   readonly type: "command:requested";
@@ -79,6 +93,13 @@ export interface Commanded {
   readonly workflowId: string;
   /** Its status after the command. */
   readonly status: "cancelled" | "completed" | "failed" | "paused" | "queued" | "running";
+  /** The id of the command in the log; absent for a start. */
+  readonly commandId?: string;
+  /**
+   * The id of its event in the execution's stream; absent if an earlier copy of the request is in
+   * the log.
+   */
+  readonly eventId?: string;
 }
 
 /** Data of `execution:completed`. */
@@ -150,6 +171,14 @@ export interface DeadLetterSummary {
   readonly died_at: string;
 }
 
+/** Settings of all nodes, and of the work of maps, that have none of their own. */
+export interface Defaults {
+  /** the retry policy. */
+  readonly retry?: Retry | null;
+  /** the time limit of an attempt, as a duration. It does not apply to `await`. */
+  readonly timeout?: string | null;
+}
+
 /** A workflow: its nodes, input and output. */
 export interface Definition {
   /** the id of the workflow. */
@@ -166,8 +195,32 @@ export interface Definition {
   readonly output?: JsonValue;
   /** concurrency limit of runs; None for no limit. */
   readonly concurrency?: Concurrency | null;
+  /** time limit of the nodes, from the start of a run, as a duration. */
+  readonly timeout?: string | null;
+  /** nodes that run after a failure. */
+  readonly on_failure?: FailureGroup | null;
+  /** nodes that run at the end of every run (`finally` in JSON). */
+  readonly finally?: FinalGroup | null;
+  /** settings of nodes that have none of their own. */
+  readonly defaults?: Defaults | null;
+  /** schedules that start runs. */
+  readonly schedules?: readonly ScheduleSpec[];
   /** tags of every run, to find and follow runs by. */
   readonly tags?: readonly string[];
+}
+
+/** The demand for workers. */
+export interface DemandDocument {
+  /** The sum of the following three. */
+  readonly demand: number;
+  /** Jobs that no worker has, and executions whose tenant has its share of the workers. */
+  readonly queued: number;
+  /** Jobs that a worker has. */
+  readonly in_flight: number;
+  /** Timers that fire within 30 seconds. */
+  readonly due_soon: number;
+  /** The queues by name. Actor nodes have queues of their own. */
+  readonly queues: Readonly<Record<string, QueueDemandDocument>>;
 }
 
 /** The number of finished runs by status. */
@@ -203,6 +256,13 @@ export interface ExecutionCompleted {
 export interface ExecutionFailed {
   readonly type: "execution:failed";
   readonly data: Failed;
+  readonly timestamp: string;
+}
+
+/** A group of nodes that follows the main part begins: `on_failure` or `finally`. */
+export interface ExecutionFinishing {
+  readonly type: "execution:finishing";
+  readonly data: Finishing;
   readonly timestamp: string;
 }
 
@@ -248,6 +308,41 @@ export interface Failed {
   readonly open_steps?: readonly OpenStep[];
 }
 
+/** Nodes that run after a failure (`on_failure`). */
+export interface FailureGroup {
+  /** the nodes by id; they may need each other. */
+  readonly nodes: Readonly<Record<string, Node>>;
+  /** the status of the run if all of them succeed. */
+  readonly then?: "completed" | "failed";
+}
+
+/** Nodes that run at the end of every run (`finally`). */
+export interface FinalGroup {
+  /** the nodes by id; they may need each other. */
+  readonly nodes: Readonly<Record<string, Node>>;
+}
+
+/**
+ * Data of `execution:finishing`: a group of nodes begins that follows the main part. All steps that
+ * have not ended are cancelled.
+ */
+export interface Finishing {
+  readonly execution_id: string;
+  readonly status: string;
+  /** the group that begins. */
+  readonly group: "finally" | "on_failure";
+  /** the status of the run if the group changes nothing. */
+  readonly outcome: "cancelled" | "completed" | "failed";
+  /** why the run has failed. */
+  readonly error_message?: string;
+  /** the first step that failed; None if the run has not failed, or for another reason. */
+  readonly node_id?: string | null;
+  /** steps that were waiting for a signal. */
+  readonly waiting?: readonly string[];
+  /** steps that had not ended, up to a limit. */
+  readonly open_steps?: readonly OpenStep[];
+}
+
 /** The graph of a workflow, for drawing. */
 export interface GraphDocument {
   readonly workflow_id: string;
@@ -269,6 +364,8 @@ export interface GraphNode {
   readonly type: string;
   readonly name: string;
   readonly stage: string | null;
+  /** The group that it belongs to, if it runs after the main part. */
+  readonly group?: "finally" | "on_failure";
 }
 
 /** The entry points of the API. */
@@ -301,6 +398,28 @@ export interface Latency {
   readonly p99_ms: number | null;
 }
 
+/** Limits that a page must keep. */
+export interface Limits {
+  /** The number of topics of one stream. */
+  readonly max_stream_topics: number;
+  /** The number of pipelines of one stream. */
+  readonly max_pipeline_ids: number;
+  /** The length of a URL. */
+  readonly max_url_bytes: number;
+  /** The size of a request body. */
+  readonly max_body_bytes: number;
+  /** The size of a definition, as JSON. */
+  readonly max_definition_bytes: number;
+  /** The number of nodes of a definition. */
+  readonly max_nodes: number;
+  /** The number of tags of a run. */
+  readonly max_tags: number;
+  /** The number of runs that may be started within a minute; 0 for no limit. */
+  readonly max_runs_per_minute: number;
+  /** The number of messages to the feed; 0 for no limit. */
+  readonly max_messages_per_minute: number;
+}
+
 /** A process that responds. */
 export interface Live {
   readonly status: "ok";
@@ -320,6 +439,29 @@ export interface Matched {
   readonly matched: number;
   /** Whether a worker delivers it to further steps; absent if all have it. */
   readonly continues?: boolean;
+}
+
+/** The caller, and what the server allows. */
+export interface Me {
+  /** The subject of the token; empty without authentication. */
+  readonly subject: string;
+  /** The organization of this request. */
+  readonly organization: string;
+  /** The organizations of the token; null for all. */
+  readonly organizations: readonly string[] | null;
+  /** The scopes of the token; null for all. */
+  readonly scopes: readonly string[] | null;
+  /** When the token expires; null for never. */
+  readonly expires_at: string | null;
+  /** How callers are authenticated. */
+  readonly auth: "jwt" | "none";
+  /** The version of the server. */
+  readonly version: string;
+  /** The time of the server. */
+  readonly server_time: string;
+  /** After how many milliseconds of silence a stream sends a heartbeat. */
+  readonly heartbeat_ms: number;
+  readonly limits: Limits;
 }
 
 /** A message to the feed. Further fields are sent as they are. */
@@ -348,6 +490,11 @@ export interface NewSchedule {
   readonly time_zone?: string | null;
   /** The input of every run. */
   readonly input?: JsonValue;
+  /**
+   * Whether a firing is queued, skipped, or cancels its predecessor while another run of the
+   * schedule is active; by default its runs may overlap.
+   */
+  readonly overlap?: "cancel" | "queue" | "skip" | null;
 }
 
 /** One step of a workflow. */
@@ -363,7 +510,7 @@ export interface Node {
   /** CEL expression; the node is skipped if it is false. */
   readonly when?: string | null;
   /** the required outcome of the needs. */
-  readonly join?: "all" | "all_done" | "any";
+  readonly join?: "all" | "all_done" | "all_success" | "any";
   /** name of the node on the tenant feed. */
   readonly stage?: string | null;
   /** retry policy of failed attempts. */
@@ -382,6 +529,10 @@ export interface Node {
    * every item of a list.
    */
   readonly sensitive?: boolean | readonly string[];
+  /**
+   * `continue` lets the run go on after a failure as if the step had succeeded without an output.
+   */
+  readonly on_error?: "continue" | "fail";
 }
 
 /** The statistics of a node over its latest few hundred runs. */
@@ -420,6 +571,8 @@ export interface OpenWait {
   readonly triggers?: readonly string[];
   /** when it times out; None for never. */
   readonly until?: string | null;
+  /** the place of its variables in the list that comes with it; -1 without any. */
+  readonly variables?: number;
 }
 
 /** A link to an output that is too large for the document. */
@@ -480,7 +633,10 @@ export interface PausedWorkflow {
   readonly waitingFor: readonly string[];
   /** when the wait times out (RFC 3339); None for never. */
   readonly timeoutAt: string | null;
-  /** the execution's input; empty if it is too large to repeat. */
+  /**
+   * the execution's input, if it is not too large to repeat, and small outputs of its steps by node
+   * id.
+   */
   readonly variables: JsonValue;
   /** why it waits, from the workflow's definition. */
   readonly reason: string;
@@ -555,6 +711,18 @@ export interface Purged {
   readonly purged: number;
 }
 
+/** The demand of one queue. */
+export interface QueueDemandDocument {
+  /** The sum of the following two. */
+  readonly demand: number;
+  /** Jobs that no worker has. */
+  readonly queued: number;
+  /** Jobs that a worker has. */
+  readonly in_flight: number;
+  /** How long the oldest of the queued jobs has waited. */
+  readonly oldest_seconds: number;
+}
+
 /** Data of `execution:queued`, the first event; see also `Origin`. */
 export interface Queued {
   readonly execution_id: string;
@@ -570,6 +738,9 @@ export interface Queued {
   /** pointers into the input. */
   readonly sensitive?: readonly string[];
   readonly root?: string | null;
+  readonly scheduled_at?: string | null;
+  readonly schedule?: string | null;
+  readonly overlap?: "cancel" | "queue" | "skip" | null;
   /** the tags of the definition and those of the run. */
   readonly tags?: readonly string[];
 }
@@ -677,6 +848,10 @@ export interface RunDocument {
   readonly held?: boolean;
   /** The node that a rerun starts from; otherwise absent. */
   readonly from_node?: string;
+  /** The time of the firing that started the run; absent without a schedule. */
+  readonly scheduled_at?: string;
+  /** The schedule that started the run; otherwise absent. */
+  readonly schedule?: string;
   /** The events of the log; present on request. */
   readonly logs?: readonly LogEntry[];
 }
@@ -723,6 +898,7 @@ export interface ScheduleDocument {
   readonly created_at: string;
   /** The next time it fires; null for intervals, whose phase only NATS knows. */
   readonly next_at: string | null;
+  readonly overlap?: "cancel" | "queue" | "skip" | null;
 }
 
 /** A page of schedules, by id. */
@@ -730,6 +906,25 @@ export interface ScheduleList {
   readonly schedules: readonly ScheduleDocument[];
   /** The cursor of the next page; null on the last page. */
   readonly cursor: string | null;
+}
+
+/** A schedule that is installed together with its workflow. */
+export interface ScheduleSpec {
+  /** the id of the schedule, unique among all schedules of the tenant. */
+  readonly id: string;
+  /** a cron expression with five or six fields, or a name such as `@hourly`. */
+  readonly cron?: string | null;
+  /** an interval, as a duration; instead of `cron`. */
+  readonly every?: string | null;
+  /** IANA time zone of `cron`; UTC if None. */
+  readonly time_zone?: string | null;
+  /** the input of its runs. */
+  readonly input?: JsonValue;
+  /**
+   * whether a firing is queued, skipped, or cancels its predecessor while a run of the same
+   * schedule is active; None lets its runs overlap.
+   */
+  readonly overlap?: "cancel" | "queue" | "skip" | null;
 }
 
 /** The start of a run. */
@@ -807,6 +1002,8 @@ export interface StepDocument {
   readonly output_ref: OutputElsewhere;
   /** The traceback of the error, or the response that a server sent with it. */
   readonly error_detail: string;
+  /** The group that the step belongs to, if it runs after the main part. */
+  readonly group: "finally" | "on_failure";
 }
 
 /** Data of `step:completed`. */
@@ -833,6 +1030,8 @@ export interface StepDone {
   readonly name?: string;
   /** if the step waited for a signal, others that still do, up to a limit. */
   readonly still_waiting?: readonly OpenWait[];
+  /** what they show of the execution. */
+  readonly variables?: readonly (Readonly<Record<string, JsonValue>>)[];
 }
 
 /** Data of `step:failed`: the step has no attempts left. */
@@ -855,6 +1054,8 @@ export interface StepError {
   readonly name?: string;
   /** if the step waited for a signal, others that still do, up to a limit. */
   readonly still_waiting?: readonly OpenWait[];
+  /** what they show of the execution. */
+  readonly variables?: readonly (Readonly<Record<string, JsonValue>>)[];
 }
 
 /** A map evaluated its items; each of them is a step of its own. */
@@ -991,6 +1192,11 @@ export interface StepWait {
    */
   readonly sensitive?: readonly string[];
   readonly name?: string;
+  /**
+   * what a wait for a signal shows of the execution beside its input: outputs of steps by node id,
+   * with sensitive values masked.
+   */
+  readonly variables?: Readonly<Record<string, JsonValue>>;
 }
 
 /** A step waits for a time, a signal, a child run or an actor. */
@@ -1091,6 +1297,8 @@ export interface Waiting {
   readonly context?: Readonly<Record<string, JsonValue>> | null;
   /** JSON Pointers, below `/input` and `/context`, to the places to mask. */
   readonly sensitive?: readonly string[];
+  /** outputs of steps of the execution by node id, with sensitive values masked. */
+  readonly variables?: Readonly<Record<string, JsonValue>>;
 }
 
 /** The wait of a step. */
@@ -1139,6 +1347,16 @@ export interface WorkflowBody {
   readonly output?: JsonValue;
   /** The limit for concurrent runs. */
   readonly concurrency?: Concurrency | null;
+  /** The time limit of the nodes, from the start of a run. */
+  readonly timeout?: string | null;
+  /** Nodes that run after a failure. */
+  readonly on_failure?: FailureGroup | null;
+  /** Nodes that run at the end of every run. */
+  readonly finally?: FinalGroup | null;
+  /** The retry policy and the time limit of nodes that have none of their own. */
+  readonly defaults?: Defaults | null;
+  /** Schedules that start runs. */
+  readonly schedules?: readonly ScheduleSpec[];
   /** Tags of every run. */
   readonly tags?: readonly string[];
   /** The edges `{source, target}` of a visual editor's graph. */
@@ -1208,6 +1426,7 @@ export type Event =
   | ExecutionCompleted
   | ExecutionFailed
   | ExecutionCancelled
+  | ExecutionFinishing
   | ExecutionPaused
   | ExecutionResumed
   | CommandRequested
@@ -1278,12 +1497,12 @@ export interface Routes {
   readonly "POST /api/v1/executions/{execution_id}/cancel": {
     readonly path: { readonly execution_id: string | number };
     readonly body?: Reason;
-    readonly answer: Accepted;
+    readonly answer: CommandAccepted;
   };
   readonly "POST /api/v1/executions/{execution_id}/pause": {
     readonly path: { readonly execution_id: string | number };
     readonly body?: Reason;
-    readonly answer: Accepted;
+    readonly answer: CommandAccepted;
   };
   readonly "POST /api/v1/executions/{execution_id}/rerun": {
     readonly path: { readonly execution_id: string | number };
@@ -1293,11 +1512,14 @@ export interface Routes {
   readonly "POST /api/v1/executions/{execution_id}/resume": {
     readonly path: { readonly execution_id: string | number };
     readonly body?: Resumption;
-    readonly answer: Accepted;
+    readonly answer: CommandAccepted;
   };
   readonly "GET /api/v1/executions/{execution_id}/steps/{step_id}/output": {
     readonly path: { readonly execution_id: string | number; readonly step_id: string | number };
     readonly answer: JsonValue;
+  };
+  readonly "GET /api/v1/me": {
+    readonly answer: Me;
   };
   readonly "GET /api/v1/schedules": {
     readonly query?: { readonly limit?: number; readonly cursor?: string };
@@ -1339,6 +1561,9 @@ export interface Routes {
   readonly "GET /api/v1/waiting": {
     readonly query?: { readonly limit?: number; readonly cursor?: string };
     readonly answer: WaitingList;
+  };
+  readonly "GET /api/v1/workers/demand": {
+    readonly answer: DemandDocument;
   };
   readonly "GET /api/v1/workflows": {
     readonly query?: { readonly limit?: number; readonly cursor?: string };
@@ -1404,6 +1629,10 @@ export interface Routes {
   readonly "POST /api/workflow/resume": {
     readonly body: Resume;
     readonly answer: Commanded;
+  };
+  readonly "GET /assets/{asset}": {
+    readonly path: { readonly asset: string | number };
+    readonly answer: string;
   };
   readonly "GET /docs": {
     readonly answer: string;

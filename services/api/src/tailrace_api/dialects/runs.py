@@ -61,7 +61,7 @@ class RunsInitial(msgspec.Struct, frozen=True):
 
 
 class RunChange(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What identifies a run, and the fields of its summary that an event has changed.
+    """The id and origin of a run, and the fields of its summary that an event has changed.
 
     Attributes:
         progress: the share of its steps that have ended, in percent, as a step reported it.

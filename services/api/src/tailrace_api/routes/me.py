@@ -1,4 +1,4 @@
-"""What a page needs to know of its caller and of the server."""
+"""The caller of a request, and the limits of the server, for pages."""
 
 import time
 from dataclasses import dataclass

@@ -22,7 +22,7 @@ from tailrace_shared.stores.indexes.due_index import NOW
 from tailrace_shared.stores.indexes.result_index import Result
 from tailrace_shared.stores.start_backfill import backfill_starts
 from tailrace_shared.stores.stores import Stores
-from tailrace_shared.subjects import Subjects
+from tailrace_shared.subjects import FEED, Subjects
 
 _AT_ONCE: Final = 200
 
@@ -69,6 +69,8 @@ class Rebuild:
         stream = self._subjects.stream(EVENTS)
         async for message in self._jetstream.read(stream, self._subjects.logs(), 1):
             key = self._subjects.execution_of(message.subject)
+            if key[1] == FEED:
+                continue
             state = self._apply(key, message.data, is_newer=is_newer(message.headers))
             if state is None or not state.is_terminal:
                 continue

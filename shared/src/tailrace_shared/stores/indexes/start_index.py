@@ -93,6 +93,11 @@ def kind_of_tag(tag: str) -> str:
     return f"{_TAGGED}{check_id(tag, 'tag')}"
 
 
+def is_of_tag(kind: str) -> bool:
+    """Return whether rows of a kind are those of a tag."""
+    return kind.startswith(_TAGGED)
+
+
 def _letter(kind: str) -> str:
     return _LETTERS.get(kind, _TAG_LETTER)
 

@@ -1,4 +1,4 @@
-"""What a wait for a signal shows of its execution, beside the input. Pure.
+"""The variables that a wait for a signal shows of its execution, beside the input. Pure.
 
 A person who decides sees the outputs of the steps that have succeeded so far. They are recorded
 with the wait, so that all streams and lists show the same. So they are few and small, and sensitive
