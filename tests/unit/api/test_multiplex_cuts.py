@@ -73,6 +73,7 @@ class Page:
         topics: what it has received, by topic.
         log: what its topics show of the log, from the beginning of the log on.
         commits: the number of commits in that.
+        contexts: by execution, what its first event says.
         state: the state of its topics after these commits.
     """
 
