@@ -59,6 +59,11 @@ class Commands:
         self._log.last = history.last_sequence
         return history.state
 
+    async def document(self) -> Any:
+        """Return the document of the execution, with its log."""
+        path = f"/api/v1/executions/{self._log.execution}?include_logs=true"
+        return (await self._http.get(path)).json()
+
     async def requested(self) -> list[ev.Command]:
         """Return the commands in the log."""
         found = self.reader.read(self._log.tenant, self._log.execution)
@@ -161,7 +166,13 @@ async def test_an_idempotency_key_deduplicates_commands(
     await wait(log, "payment")
     answers = [await ask(command, key="k1") for _ in range(3)]
     assert [answer.status_code for answer in answers] == [202, 202, 202]
-    assert len(await ask.requested()) == 1
+    (requested,) = await ask.requested()
+    first, *repeated = [answer.json() for answer in answers]
+    assert {each["command_id"] for each in (first, *repeated)} == {requested.command_id}
+    assert [each["event_id"] for each in repeated] == [None, None]
+    logs = (await ask.document())["logs"]
+    (event,) = [entry for entry in logs if entry["type"] == "command:requested"]
+    assert first["event_id"] == event["id"]
 
 
 async def test_an_empty_resume_approves_the_only_waiting_step(

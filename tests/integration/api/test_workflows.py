@@ -169,3 +169,40 @@ async def test_workflows_are_listed_in_pages(http: httpx.AsyncClient) -> None:
         answer = await http.get(f"/api/v1/workflows?{query}")
         assert answer.status_code == 400
         assert query.partition("=")[0] in answer.json()["detail"]
+
+
+async def test_versions_are_listed_with_their_time(http: httpx.AsyncClient) -> None:
+    """Newest first, page by page; one that does not exist is a 404."""
+    stored = []
+    for number in range(5):
+        put = await http.put("/api/v1/workflows/line", json={**LINE, "name": f"number {number}"})
+        stored.append((put.json()["version"], f"number {number}"))
+    path, seen, cursor = "/api/v1/workflows/line/versions", [], None
+    while True:
+        query = {"limit": 2} | ({} if cursor is None else {"cursor": cursor})
+        page = (await http.get(path, params=query)).json()
+        assert all(each["created_at"].endswith("Z") for each in page["versions"])
+        assert {each["author"] for each in page["versions"]} == {None}
+        seen += [(each["version"], each["name"]) for each in page["versions"]]
+        if (cursor := page["cursor"]) is None:
+            break
+    assert seen == stored[::-1]
+    for version, name in stored:
+        got = await http.get("/api/v1/workflows/line", params={"version": version})
+        assert got.json()["name"] == name
+    assert (await http.get("/api/v1/workflows/none/versions")).status_code == 404
+    assert (await http.get(path, params={"cursor": "x"})).status_code == 400
+
+
+async def test_a_caller_learns_who_it_is_and_what_is_allowed(http: httpx.AsyncClient) -> None:
+    """Without authentication it may do everything."""
+    me = (await http.get("/api/v1/me")).json()
+    assert (me["auth"], me["subject"], me["scopes"], me["organizations"]) == (
+        "none",
+        "",
+        None,
+        None,
+    )
+    assert me["organization"] == http.headers["x-organization-id"]
+    assert me["limits"]["max_stream_topics"] == 32
+    assert me["server_time"].endswith("Z")

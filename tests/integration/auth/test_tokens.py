@@ -24,6 +24,22 @@ def _part(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
+async def test_the_caller_is_known(http: httpx.AsyncClient) -> None:
+    """What its token says; and it is the author of the versions that it stores."""
+    headers = bearer(token(sub="ada", org="acme", scope="workflows:write workflows:read"))
+    definition = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
+    put = await http.put("/api/v1/workflows/of-ada", json=definition, headers=headers)
+    assert put.is_success, put.text
+    listed = await http.get("/api/v1/workflows/of-ada/versions", headers=headers)
+    assert [each["author"] for each in listed.json()["versions"]] == ["ada"]
+    assert (await http.get("/api/v1/me", headers=headers)).status_code == 403
+    headers = bearer(token(sub="ada", org="acme", scope="executions:read"))
+    me = (await http.get("/api/v1/me", headers=headers)).json()
+    assert (me["auth"], me["subject"], me["organizations"]) == ("jwt", "ada", ["acme"])
+    assert (me["organization"], me["scopes"]) == ("acme", ["executions:read"])
+    assert me["expires_at"] > me["server_time"]
+
+
 def _by_hand(header: Any, body: Any, key: bytes = SECRET.encode()) -> str:
     """Return a token that no library would create."""
     encoded = (

@@ -4,7 +4,7 @@ nats-py's own KeyValue reads one key at a time and raises nats-py's errors. A ru
 hundred keys in one round trip, and callers need one family of errors.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from tailrace_shared.errors import UnavailableError, WrongLastSequenceError
@@ -23,6 +23,18 @@ class BucketEntry(NamedTuple):
     revision: int
 
 
+class Revision(NamedTuple):
+    """A value that a key has had.
+
+    Attributes:
+        time: when it was written, by the clock of NATS, in seconds since the epoch.
+    """
+
+    entry: BucketEntry
+    time: float
+    headers: Mapping[str, str]
+
+
 class Bucket:
     """One bucket. Keys are subject tokens joined by dots; callers build them from validated ids."""
 
@@ -31,9 +43,9 @@ class Bucket:
         self._stream = f"KV_{name}"
         self._prefix = f"$KV.{name}."
 
-    async def put(self, key: str, value: bytes) -> int:
+    async def put(self, key: str, value: bytes, headers: dict[str, str] | None = None) -> int:
         """Set the value of a key; return the revision."""
-        return await self._jetstream.publish(self._prefix + key, value)
+        return await self._jetstream.publish(self._prefix + key, value, headers)
 
     async def create(self, key: str, value: bytes) -> int | None:
         """Set the value of a key that has none; return the revision, or None if it has one."""
@@ -139,6 +151,27 @@ class Bucket:
             window=4 * limit,
         )
         return [entry for message in messages if (entry := self._entry(message))]
+
+    async def revisions(self, key: str, limit: int, before: int | None = None) -> list[Revision]:
+        """Return the values that a key has and has had, as far as they are kept, newest first.
+
+        Args:
+            key: the key.
+            limit: the maximum number of values. Markers of deletions count.
+            before: only revisions before this one.
+
+        Raises:
+            UnavailableError: NATS did not answer, or no up-to-date replica did.
+        """
+        subject = self._prefix + key
+        messages = await read_backwards(
+            self._jetstream, self._stream, subject, limit, before=before
+        )
+        return [
+            Revision(entry, message.time, message.headers)
+            for message in messages
+            if (entry := self._entry(message))
+        ]
 
     async def scan_from(self, pattern: str, revision: int) -> AsyncIterator[BucketEntry]:
         """Read the values of all keys that match a pattern and were written since a revision."""

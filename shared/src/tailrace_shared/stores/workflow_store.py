@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from typing import Final, NamedTuple
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -18,6 +19,7 @@ from tailrace_shared.workflow.definition import Definition, decode_definition, e
 _MAX_CACHED_BYTES: Final = 64 * 1024 * 1024
 # Definitions have up to a MiB each. A page is read in steps and ends at a size limit.
 _STEP: Final = 20
+_AUTHOR: Final = "Tailrace-Author"
 _PAGE_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -44,6 +46,21 @@ class WorkflowPage(NamedTuple):
     cursor: str | None
 
 
+class WorkflowVersion(NamedTuple):
+    """A version of a workflow.
+
+    Attributes:
+        name: its display name.
+        time: when it was stored, in seconds since the epoch.
+        author: who stored it; empty if unknown.
+    """
+
+    version: int
+    name: str
+    time: float
+    author: str
+
+
 class _Named(msgspec.Struct):
     id: str
     name: str = ""
@@ -60,8 +77,43 @@ class WorkflowStore:
         self._bucket = Bucket(jetstream, subjects.stream(WORKFLOWS))
         self._versions: TtlCache[tuple[str, int], StoredWorkflow] = TtlCache(_MAX_CACHED_BYTES)
 
-    async def put(self, tenant: str, definition: Definition) -> int:
-        return await self._bucket.put(_key(tenant, definition.id), encode_definition(definition))
+    async def put(self, tenant: str, definition: Definition, author: str = "") -> int:
+        """Store a definition; return its version.
+
+        Args:
+            tenant: the tenant.
+            definition: the definition.
+            author: who stores it; empty if unknown.
+        """
+        # Quoted: a line end in a header would begin another one.
+        headers = {_AUTHOR: quote(author)} if author else None
+        value = encode_definition(definition)
+        return await self._bucket.put(_key(tenant, definition.id), value, headers)
+
+    async def versions(
+        self, tenant: str, workflow: str, *, limit: int, before: int | None = None
+    ) -> list[WorkflowVersion]:
+        """Return the versions of a workflow that are kept, newest first.
+
+        Args:
+            tenant: the tenant.
+            workflow: the workflow.
+            limit: the maximum number of versions.
+            before: only versions before this one.
+
+        Raises:
+            UnavailableError: NATS did not answer, or no up-to-date replica did.
+        """
+        found = await self._bucket.revisions(_key(tenant, workflow), limit, before)
+        return [
+            WorkflowVersion(
+                each.entry.revision,
+                _decode_named(each.entry.value).name or workflow,
+                each.time,
+                unquote(each.headers.get(_AUTHOR, "")),
+            )
+            for each in found
+        ]
 
     async def get(self, tenant: str, workflow: str, version: int | None = None) -> StoredWorkflow:
         """Return a definition; the newest version if none is given.

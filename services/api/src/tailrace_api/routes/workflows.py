@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from tailrace_api.auth.authorization import check_scope
 from tailrace_api.auth.principal import principal_of
-from tailrace_api.auth.tenancy import tenant_of
+from tailrace_api.auth.tenancy import actor_of, tenant_of
 from tailrace_api.web.json_body import Document, read_document
 from tailrace_api.web.json_response import json_response
 from tailrace_api.web.operation import Answer, Parameter, operation
@@ -20,6 +20,7 @@ from tailrace_api.web.query import CURSOR, LIMIT, cursor_of, limit_of, query_val
 from tailrace_shared.commands.time_limit import within_limit
 from tailrace_shared.commands.workflow_schedules import WorkflowSchedules
 from tailrace_shared.errors import WorkflowNotFoundError
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.ids import ID_PATTERN, check_id
 from tailrace_shared.process.fair_threads import FairThreads
 from tailrace_shared.settings import ApiSettings
@@ -44,6 +45,11 @@ _MAX_INLINE_NODES: Final = 500
 _STORED_HEADERS: Final = ("Location", "ETag")
 _VERSION: Final = Parameter(
     "version", Annotated[int, Meta(ge=1, le=2**63 - 1)], "The version; the newest by default."
+)
+_BEFORE: Final = Parameter(
+    "cursor",
+    Annotated[int, Meta(ge=1, le=2**63 - 1)],
+    "The `cursor` of the previous page; absent for the first page.",
 )
 
 
@@ -132,6 +138,31 @@ class GraphDocument(msgspec.Struct):
     layers: list[list[str]]
 
 
+class Version(msgspec.Struct):
+    """A version of a workflow.
+
+    Attributes:
+        created_at: When it was stored.
+        author: The subject of the token with which it was stored; null if unknown.
+    """
+
+    version: int
+    name: str
+    created_at: str
+    author: str | None
+
+
+class VersionList(msgspec.Struct):
+    """A page of the versions of a workflow, newest first.
+
+    Attributes:
+        cursor: The cursor of the next page; null on the last page.
+    """
+
+    versions: list[Version]
+    cursor: str | None
+
+
 class WorkflowList(msgspec.Struct):
     """A page of workflows, by id.
 
@@ -217,7 +248,7 @@ class WorkflowRoutes:
         await self._put_schedules(tenant, definition)
         if before and encode_definition(before.definition) == encode_definition(definition):
             return _changed(before, 200)
-        version = await self.workflows.put(tenant, definition)
+        version = await self.workflows.put(tenant, definition, actor_of(request))
         if before:
             await self.schedules.remove(tenant, before.definition, definition)
         return _changed(StoredWorkflow(definition, version), 200 if before else 201)
@@ -237,6 +268,28 @@ class WorkflowRoutes:
             stored.definition.id, stored.version, stored.definition.title, stored.definition
         )
         return json_response(document, headers={"etag": _etag(stored)})
+
+    @operation(
+        "GET",
+        "/api/v1/workflows/{workflow_id}/versions",
+        scope="workflows:read",
+        answers={200: Answer(VersionList, "A page of the list.")},
+        problems=(404,),
+        parameters=(LIMIT, _BEFORE),
+    )
+    async def versions(self, request: Request) -> Response:
+        """List the versions of a workflow, newest first."""
+        tenant, workflow_id = tenant_of(request, self.settings), _workflow_id(request)
+        limit, before = limit_of(request), _version(request, "cursor")
+        await self.workflows.get(tenant, workflow_id)
+        # One more than the page, which tells whether there is another.
+        found = await self.workflows.versions(tenant, workflow_id, limit=limit + 1, before=before)
+        page = [
+            Version(each.version, each.name, format_timestamp(each.time), each.author or None)
+            for each in found[:limit]
+        ]
+        more = str(page[-1].version) if len(found) > limit else None
+        return json_response(VersionList(page, more))
 
     @operation(
         "DELETE",
@@ -309,12 +362,12 @@ def _workflow_id(request: Request) -> str:
     return check_id(request.path_params["workflow_id"], "workflow")
 
 
-def _version(request: Request) -> int | None:
-    text = query_value(request, "version")
+def _version(request: Request, name: str = "version") -> int | None:
+    text = query_value(request, name)
     if text is None:
         return None
     if not (text.isascii() and text.isdecimal() and 0 < int(text[:20]) < 2**63):
-        raise RefusedError(400, f"version: {text[:40]!r} is not a version; send a positive integer")
+        raise RefusedError(400, f"{name}: {text[:40]!r} is not a version; send a positive integer")
     return int(text)
 
 
