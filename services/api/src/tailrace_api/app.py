@@ -46,6 +46,7 @@ from tailrace_api.routes.health import HealthRoutes
 from tailrace_api.routes.me import MeRoutes
 from tailrace_api.routes.schedules import ScheduleRoutes
 from tailrace_api.routes.statistics import StatisticsRoutes
+from tailrace_api.routes.steps import StepRoutes
 from tailrace_api.routes.streams.executions import StreamRoutes
 from tailrace_api.routes.streams.opening import Opening
 from tailrace_api.routes.streams.tenant import TenantStreamRoutes
@@ -314,6 +315,7 @@ def _operations(
         ScheduleRoutes(settings, stores.schedules, starter),
         DeadLetterRoutes(stores.dead_letters),
         MeRoutes(settings),
+        StepRoutes(settings, log, workflows, stores.outputs),
     )
 
 

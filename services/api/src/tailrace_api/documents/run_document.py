@@ -179,12 +179,7 @@ def run_document(
         logs: The log entries to include.
         estimator: The estimator for this version; None to estimate from this run alone.
     """
-    nodes = definition.all_nodes if definition else {}
-    groups = {
-        node_id: group
-        for group, members in (definition.groups.items() if definition else ())
-        for node_id in members
-    }
+    nodes, groups = _nodes_of(definition), _groups_of(definition)
     return RunDocument(
         execution_id=state.execution_id,
         workflow_id=state.workflow_id,
@@ -209,6 +204,22 @@ def run_document(
         schedule=_or_unset(state.schedule),
         logs=logs,
     )
+
+
+def step_document(
+    step_id: str, definition: Definition | None, state: ExecutionState
+) -> StepDocument:
+    """Return the document of a step of a run."""
+    return _step(step_id, _nodes_of(definition), _groups_of(definition), state)
+
+
+def _nodes_of(definition: Definition | None) -> Mapping[str, Node]:
+    return definition.all_nodes if definition else {}
+
+
+def _groups_of(definition: Definition | None) -> dict[str, Group]:
+    groups = definition.groups if definition else {}
+    return {node_id: group for group, members in groups.items() for node_id in members}
 
 
 def wanted_outputs(state: ExecutionState, definition: Definition | None) -> list[str]:
