@@ -961,6 +961,22 @@ export interface StepAgain {
   readonly name?: string;
 }
 
+/** An attempt of a step. */
+export interface StepAttempt {
+  readonly attempt: number;
+  readonly started_at: string;
+  /** When it ended; null while it runs or waits. */
+  readonly ended_at: string | null;
+  /** Why it ended without success: `error`, `crash` or `handover`. */
+  readonly cause: string | null;
+  /** The message of the error. */
+  readonly error: string | null;
+  /** The traceback of the error, or the response that a server sent with it. */
+  readonly error_detail: string | null;
+  /** The id of the worker that recorded its beginning; empty if unknown. */
+  readonly worker: string;
+}
+
 /** Data of `step:started`. */
 export interface StepBegun {
   readonly node_id: string;
@@ -979,6 +995,37 @@ export interface StepCompleted {
   readonly type: "step:completed";
   readonly data: StepDone;
   readonly timestamp: string;
+}
+
+/** One step of a run, with its input, attempts and log lines. */
+export interface StepDetails {
+  readonly node_id: string;
+  readonly node_type: string;
+  readonly name: string;
+  readonly status: "cancelled" | "error" | "pending" | "retrying" | "running" | "skipped" | "success" | "waiting";
+  readonly attempt: number;
+  readonly started_at: string | null;
+  readonly completed_at: string | null;
+  readonly duration_ms: number | null;
+  readonly output: JsonValue;
+  readonly error: string | null;
+  readonly waiting_for: WaitingFor | null;
+  readonly items: number;
+  readonly kept_from: string;
+  readonly output_ref: OutputElsewhere;
+  readonly error_detail: string;
+  readonly group: "finally" | "on_failure";
+  /**
+   * The parameters of the last attempt, with secrets and sensitive values masked; null before the
+   * first, and if they cannot be shown.
+   */
+  readonly input: JsonValue;
+  /** The attempts, oldest first. */
+  readonly attempts: readonly StepAttempt[];
+  /** The newest log lines, oldest first. */
+  readonly lines: readonly StepLine[];
+  /** Why the input cannot be shown; otherwise absent. */
+  readonly input_problem: string;
 }
 
 /** One step of a run. */
@@ -1080,6 +1127,14 @@ export interface StepFailed {
   readonly type: "step:failed";
   readonly data: StepError;
   readonly timestamp: string;
+}
+
+/** A log line of a step. */
+export interface StepLine {
+  readonly timestamp: string;
+  readonly level: string;
+  readonly message: string;
+  readonly fields: Readonly<Record<string, JsonValue>>;
 }
 
 /** Data of `step:log`: a log line of a node. */
@@ -1263,6 +1318,23 @@ export interface Valid {
   /** The number of nodes. */
   readonly nodes: number;
   readonly valid: true;
+}
+
+/** A version of a workflow. */
+export interface Version {
+  readonly version: number;
+  readonly name: string;
+  /** When it was stored. */
+  readonly created_at: string;
+  /** The subject of the token with which it was stored; null if unknown. */
+  readonly author: string | null;
+}
+
+/** A page of the versions of a workflow, newest first. */
+export interface VersionList {
+  readonly versions: readonly Version[];
+  /** The cursor of the next page; null on the last page. */
+  readonly cursor: string | null;
 }
 
 /** A step that waits for a signal. */
@@ -1514,6 +1586,10 @@ export interface Routes {
     readonly body?: Resumption;
     readonly answer: CommandAccepted;
   };
+  readonly "GET /api/v1/executions/{execution_id}/steps/{step_id}": {
+    readonly path: { readonly execution_id: string | number; readonly step_id: string | number };
+    readonly answer: StepDetails;
+  };
   readonly "GET /api/v1/executions/{execution_id}/steps/{step_id}/output": {
     readonly path: { readonly execution_id: string | number; readonly step_id: string | number };
     readonly answer: JsonValue;
@@ -1610,6 +1686,11 @@ export interface Routes {
   readonly "GET /api/v1/workflows/{workflow_id}/stats": {
     readonly path: { readonly workflow_id: string | number };
     readonly answer: WorkflowDetails;
+  };
+  readonly "GET /api/v1/workflows/{workflow_id}/versions": {
+    readonly path: { readonly workflow_id: string | number };
+    readonly query?: { readonly limit?: number; readonly cursor?: number };
+    readonly answer: VersionList;
   };
   readonly "POST /api/workflow/cancel": {
     readonly body: Cancel;
