@@ -25,7 +25,7 @@ def _part(content: bytes) -> str:
 
 
 async def test_the_caller_is_known(http: httpx.AsyncClient) -> None:
-    """What its token says; and it is the author of the versions that it stores."""
+    """By its token, which also names the author of the versions that it stores."""
     headers = bearer(token(sub="ada", org="acme", scope="workflows:write workflows:read"))
     definition = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
     put = await http.put("/api/v1/workflows/of-ada", json=definition, headers=headers)
