@@ -176,7 +176,7 @@ class TestWorkflowStore:
         page = await store.page("t", limit=9)
         newest = [await store.get("t", workflow) for workflow in ("a", "b")]
         assert page.workflows == [
-            (stored.definition.id, stored.version, stored.definition.title) for stored in newest
+            (stored.definition.id, stored.version, stored.definition.title, []) for stored in newest
         ]
         assert page.cursor is None
         assert await store.page("v", limit=9) == ([], None)
