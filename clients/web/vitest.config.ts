@@ -1,6 +1,7 @@
+import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
-const source = (name: string) => new URL(`./packages/${name}/src/`, import.meta.url).pathname;
+const source = (name: string) => fileURLToPath(new URL(`./packages/${name}/src/`, import.meta.url));
 
 // Tests run the sources of the packages, not what was built from them.
 export default defineConfig({

@@ -28,6 +28,7 @@ export const NEW_EXECUTION: ExecutionState = {
   from_node: null,
   scheduled_at: null,
   schedule: null,
+  tags: [],
   finishing: null,
   eta_ms: null,
   steps: new Map(),
@@ -107,6 +108,7 @@ export class Fold {
         state.from_node = data.from_node ?? null;
         state.scheduled_at = data.scheduled_at ?? null;
         state.schedule = data.schedule ?? null;
+        state.tags = data.tags ?? [];
         state.created_at = event.timestamp;
         break;
       }

@@ -150,6 +150,8 @@ export interface ExecutionState {
   /** The firing of a schedule that started the run. */
   readonly scheduled_at: string | null;
   readonly schedule: string | null;
+  /** Its tags, those of its definition included. */
+  readonly tags: readonly string[];
   /** The group of steps that has begun after the main part; null before that. */
   readonly finishing: "on_failure" | "finally" | null;
   /** The remaining time that the server estimated last, in ms; null without an estimate. */

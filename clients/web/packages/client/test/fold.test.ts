@@ -50,10 +50,10 @@ function documentOf(state: ExecutionState, nodes: readonly Node[]): JsonValue {
     }
   }
   const { execution_id, workflow_id, version, status, input, output, error } = state;
-  const { created_at, started_at, finished_at, duration_ms, parent, rerun_of } = state;
+  const { created_at, started_at, finished_at, duration_ms, parent, rerun_of, tags } = state;
   return {
     ...{ execution_id, workflow_id, version, status, input, output, error },
-    ...{ created_at, started_at, finished_at, duration_ms, parent, rerun_of },
+    ...{ created_at, started_at, finished_at, duration_ms, parent, rerun_of, tags },
     ...(state.held ? { held: true } : {}),
     ...(state.from_node === null ? {} : { from_node: state.from_node }),
     ...(state.scheduled_at === null ? {} : { scheduled_at: state.scheduled_at }),
