@@ -202,7 +202,7 @@ class TestCancel:
 
     async def test_a_request_is_recorded_in_the_log(self, written):
         await written.commit(STARTED)
-        state = await cancel(written.log, "t", written.execution, "no longer needed")
+        state = (await cancel(written.log, "t", written.execution, "no longer needed")).state
         history = await written.log.load("t", written.execution)
         assert history.state == state
         assert state.cancel is not None
@@ -229,7 +229,7 @@ class TestCancel:
                     return
 
         working = asyncio.create_task(work())
-        state = await cancel(written.log, "t", written.execution, "")
+        state = (await cancel(written.log, "t", written.execution, "")).state
         await working
         assert state.cancel is not None
         assert (await written.log.load("t", written.execution)).state.cancel == state.cancel
@@ -246,8 +246,8 @@ class TestCancel:
     async def test_cancelling_a_cancelled_execution_is_accepted(self, written):
         """A repetition is answered like the first request."""
         await written.commit(STARTED, ExecutionCancelled(Cancelled("e", "cancelled", 5), NOW))
-        state = await cancel(written.log, "t", written.execution, "again")
-        assert state.status == "cancelled"
+        recorded = await cancel(written.log, "t", written.execution, "again")
+        assert recorded.state.status == "cancelled"
 
 
 async def test_every_commit_is_republished_as_it_is_stored(site, written):
@@ -335,10 +335,10 @@ async def test_a_replica_that_lags_refuses_no_command(written, monkeypatch):
         return served[-1]
 
     monkeypatch.setattr(written.log, "_load", lag)
-    state = await written.log.request(
+    recorded = await written.log.request(
         "t", written.execution, lambda state: request_resume(state, "d", 0.0)
     )
-    assert (served[0].state.is_held, state.is_held) == (False, False)
+    assert (served[0].state.is_held, recorded.state.is_held) == (False, False)
     with pytest.raises(IllegalCommandError, match="it was not paused by a request"):
         await written.log.request(
             "t", written.execution, lambda state: request_resume(state, "e", 0.0)
