@@ -15,7 +15,8 @@ import tailrace_api
 
 _PACKAGE: Final = Path(tailrace_api.__file__).parent
 _PACKED: Final = _PACKAGE / "web" / "dashboard"
-_CHECKOUT: Final = _PACKAGE.parents[3] / "clients" / "web" / "packages" / "dashboard" / "dist"
+# A package in an image has fewer folders above it than one in a checkout.
+_CHECKOUT: Final = _PACKAGE / "../../../../clients/web/packages/dashboard/dist"
 _PAGE: Final = "index.html"
 _ENCODINGS: Final[Mapping[str, str]] = {"br": ".br", "gzip": ".gz"}
 """Content codings, the best first, and what they add to the names of files."""
