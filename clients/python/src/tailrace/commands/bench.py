@@ -10,7 +10,7 @@ import click
 
 from tailrace.errors import TailraceError
 
-_CHECKOUT: Final = Path(__file__).parents[5]
+_CHECKOUT: Final = (Path(__file__).parent / "../../../../..").resolve()
 _BENCHMARKS: Final = (
     "broker",
     "engine",

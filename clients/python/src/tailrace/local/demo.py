@@ -18,7 +18,7 @@ def folder() -> Path:
         StartError: this installation has no examples.
     """
     package = Path(__file__).parents[1]
-    checkout = package.parents[3]
+    checkout = (package / "../../../..").resolve()
     for candidate in (package / "examples", checkout / "examples"):
         if (candidate / "purchase_order").is_dir():
             return candidate
