@@ -500,7 +500,7 @@ ATTACKS: Final[dict[str, Attack]] = {
     "expressions": Attack(_expressions, "TAILRACE_EXPRESSION_BUDGET"),
     "charset": Attack(_charset, "all have completed|TAILRACE_HTTP_TIMEOUT"),
     "drip": Attack(_drip, "TAILRACE_HTTP_TIMEOUT"),
-    "tree": Attack(_tree, "TAILRACE_MAX_RUN_DEPTH|TAILRACE_MAX_DESCENDANTS"),
+    "tree": Attack(_tree, "TAILRACE_MAX_RUN_DEPTH|TAILRACE_MAX_DESCENDANTS|TAILRACE_MAX_LIVE_RUNS"),
     "outputs": Attack(_outputs, "TAILRACE_MAX_TENANT_PENDING_OUTPUT_BYTES"),
     "unfinished": Attack(_unfinished, "TAILRACE_MAX_TENANT_PENDING_BODY_BYTES"),
     "objects": Attack(_objects, "TAILRACE_MAX_TENANT_PENDING_BODY_BYTES"),
