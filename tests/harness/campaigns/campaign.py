@@ -210,9 +210,10 @@ class Campaign:
     async def freeze(self, longest: float = 5.0) -> None:
         """Freeze a worker with SIGSTOP, for about the ack wait or longer."""
         worker = self.source.choice(self.workers)
-        worker.freeze()
-        await asyncio.sleep(self.source.uniform(1.8, longest))
         # An order may have killed it just before.
+        with contextlib.suppress(ProcessLookupError):
+            worker.freeze()
+        await asyncio.sleep(self.source.uniform(1.8, longest))
         with contextlib.suppress(ProcessLookupError):
             worker.thaw()
 
