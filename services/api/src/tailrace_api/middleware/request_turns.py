@@ -60,7 +60,7 @@ class RequestTurns:
         try:
             await self._app(scope, turn.receive, respond)
         finally:
-            turn.end()
+            turn.detach(scope)
 
 
 def _is_stream(scope: Scope) -> bool:

@@ -140,6 +140,14 @@ class Turn:
         """Let ``end_turn`` find the turn."""
         scope[_SCOPE_KEY] = self
 
+    def detach(self, scope: Scope) -> None:
+        """End the turn, and the reference cycle of the scope, its server's cycle and the turn.
+
+        What a stream's request used would otherwise stay until the garbage collector runs.
+        """
+        self.end()
+        scope.pop(_SCOPE_KEY, None)
+
     async def begin(self, *, goes_on: bool = False) -> None:
         """Wait for the turn, like ``TenantTurns.begin``."""
         await self._turns.begin(self._tenant, goes_on=goes_on)
