@@ -20,6 +20,10 @@ from tailrace_worker.nodes.registry import NodeRegistry
 from tailrace_worker.secrets.secret_store import Secrets, SecretStore
 
 _TENANT = "test"
+_WHEN_STUCK = (
+    "a node function waits for something that never happens in a test: replace its node type if "
+    "it talks to a network"
+)
 
 
 class _FixedSecrets(SecretStore):
@@ -88,7 +92,7 @@ class Attempts:
     def _run_in_loop(
         self, node: PlannedNode, state: ExecutionState, step: StepState, now: float
     ) -> tuple[Outcome, list[Event], float]:
-        loop = VirtualLoop()
+        loop = VirtualLoop(_WHEN_STUCK)
         try:
             attempt = self._attempt(state, step, now, loop)
             begun = loop.time()

@@ -9,25 +9,27 @@ from typing import Any
 class _JumpingSelector(selectors.SelectSelector):
     """Advances the clock where a loop would wait for I/O."""
 
-    def __init__(self) -> None:
+    def __init__(self, when_stuck: str) -> None:
         super().__init__()
         self.now = 0.0
+        self._when_stuck = when_stuck
 
     def select(self, timeout: float | None = None) -> list[Any]:
         if timeout is None:
-            raise RuntimeError(
-                "a node function waits for something that never happens in a test: replace its "
-                "node type if it talks to a network"
-            )
+            raise RuntimeError(self._when_stuck)
         self.now += max(timeout, 0)
         return []
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop in which sleeping takes no time."""
+    """An event loop in which sleeping takes no time.
 
-    def __init__(self) -> None:
-        self._jumping = _JumpingSelector()
+    Args:
+        when_stuck: The message of the RuntimeError raised if all tasks wait and no timer is set.
+    """
+
+    def __init__(self, when_stuck: str) -> None:
+        self._jumping = _JumpingSelector(when_stuck)
         super().__init__(self._jumping)
 
     def time(self) -> float:

@@ -37,7 +37,8 @@ export const NEW_EXECUTION: ExecutionState = {
   updated_at: null,
 };
 
-const newStep = (node_id: string): StepState => ({
+/** The state of a step without events. */
+export const newStep = (node_id: string): StepState => ({
   node_id,
   node_type: "",
   name: "",

@@ -1,16 +1,8 @@
 /** What the pages read of the API's documents. */
-export type { PausedWorkflow as PausedEntry } from "@tailrace/client";
+import type { ExecutionStatus as RunStatus, StepStatus } from "@tailrace/client";
 
-export type RunStatus = "queued" | "running" | "paused" | "completed" | "failed" | "cancelled";
-export type StepStatus =
-  | "pending"
-  | "running"
-  | "waiting"
-  | "retrying"
-  | "success"
-  | "error"
-  | "skipped"
-  | "cancelled";
+export type { PausedWorkflow as PausedEntry } from "@tailrace/client";
+export type { RunStatus, StepStatus };
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 export type Schema = { [key: string]: Json };

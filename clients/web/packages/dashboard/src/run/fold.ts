@@ -1,5 +1,5 @@
 /** The state of a run, as the client folds it, in the words of the pages. */
-import { type ExecutionState, Fold, type StepState } from "@tailrace/client";
+import { type ExecutionState, Fold, newStep, type StepState } from "@tailrace/client";
 import type { Json } from "../data/types.ts";
 
 export type RunState = ExecutionState;
@@ -29,27 +29,7 @@ export const EMPTY_RUN: RunState = new Fold().state;
 
 /** Return a step without events. */
 export function pendingStep(id: string, type = "", name = ""): Step {
-  return {
-    node_id: id,
-    node_type: type,
-    name,
-    stage: null,
-    status: "pending",
-    attempt: 0,
-    started_at: null,
-    completed_at: null,
-    duration_ms: null,
-    output: null,
-    output_bytes: null,
-    error: null,
-    error_detail: "",
-    percent: null,
-    message: "",
-    waiting: null,
-    items: null,
-    kept_from: null,
-    skipped_because: null,
-  };
+  return { ...newStep(id), node_type: type, name };
 }
 
 /** Return who decided a step, as the log has it; null before a decision. */
