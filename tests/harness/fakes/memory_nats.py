@@ -58,7 +58,7 @@ class _Subscription:
 
     async def unsubscribe(self) -> None:
         """End the subscription."""
-        self._nats.subscriptions.discard(self)
+        self._nats.subscriptions.pop(self, None)
         self._task.cancel()
 
 
@@ -81,7 +81,8 @@ class MemoryNats(JetStream):
 
     def __init__(self, subjects: Subjects | None = None) -> None:
         super().__init__(cast("Client", self))
-        self.subscriptions: set[_Subscription] = set()
+        # In order: a set would make the losses of a seed depend on addresses.
+        self.subscriptions: dict[_Subscription, None] = {}
         self.is_connected = True
         self.loses: Callable[[], bool] = lambda: False
         self.reads = 0
@@ -160,7 +161,7 @@ class MemoryNats(JetStream):
         """Subscribe to a subject."""
         del pending_bytes_limit
         subscription = _Subscription(self, subject, cb)
-        self.subscriptions.add(subscription)
+        self.subscriptions[subscription] = None
         return subscription
 
     # JetStream

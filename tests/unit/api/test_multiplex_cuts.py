@@ -33,10 +33,12 @@ from tailrace_api.dialects.runs import Runs
 from tailrace_api.dialects.snapshot import RunsOf, Snapshot
 from tailrace_api.dialects.statistics import STATISTICS
 from tailrace_api.dialects.tenant_feed import TENANT_FEED
+from tailrace_api.fanout.views.opening_position import OpeningPosition
 from tailrace_api.fanout.views.view import View
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution import events as ev
 from tailrace_shared.execution.commits import encode_commits
+from tailrace_shared.position import StreamPosition
 from tailrace_shared.subjects import LogFilter
 
 _SEEDS: Final = 240
@@ -309,6 +311,38 @@ async def _interrupted() -> None:
 def test_a_client_disconnected_during_the_opening_goes_on() -> None:
     """It gets no event twice, and what the other topics said meanwhile."""
     run_in_virtual_time(_interrupted())
+
+
+async def _ahead_of_the_replica() -> None:
+    nats = MemoryNats()
+    log = TenantLog(nats, random.Random(1))
+    run = await log.begin("t", "a")
+    topics = multiplex([NamedTopic("paused", PAUSED_WORKFLOWS), NamedTopic("runs", Runs())])
+    view = View(topics, LogFilter("t"))
+    async with memory_hub(nats) as replica:
+        other = MemoryClient()
+        await replica.follow(other, view)
+        await asyncio.sleep(1)
+        # The live log of this replica has begun, and misses what the client has seen elsewhere.
+        nats.loses = lambda: True
+        log.commit(run, written.started(run.execution))
+        log.commit(run, written.step_started("n"))
+        nats.loses = lambda: False
+        base = StreamPosition(replica.hub.runtime.epoch, nats.last_sequence, FIRST_INDEX)
+        client = MemoryClient()
+        await replica.follow(client, view, str(OpeningPosition(base, opened=1)))
+        await asyncio.sleep(1)
+        assert [event.json()["event"] for event in client.events] == ["runs.initial"]
+        assert place(client.parser.last_event_id)[0] == nats.last_sequence
+        log.commit(run, written.completed(run.execution))
+        await asyncio.sleep(1)
+        (shown,) = client.events[1:]
+        assert place(shown.id)[0] == nats.last_sequence
+
+
+def test_topics_are_opened_where_the_client_is() -> None:
+    """A client that has seen more than this replica gets nothing of it again."""
+    run_in_virtual_time(_ahead_of_the_replica())
 
 
 @pytest.mark.timeout(300)

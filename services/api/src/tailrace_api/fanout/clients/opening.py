@@ -33,6 +33,8 @@ from tailrace_shared.errors import JetStreamError, UnavailableError
 
 _MAX_LAGGING_READS: Final = 4
 _RETRY_S: Final = 0.25
+# Time for the live log of this process to reach what another replica has sent to the client.
+_MAX_BEHIND_S: Final = 4.0
 
 
 class StreamOpening:
@@ -104,6 +106,9 @@ class StreamOpening:
             # Before the turn: clients that come together share it.
             self._has_to_open = False
             await self._history.refresh_missing(topic)
+        if isinstance(topic, TopicSet) and self._rest:
+            # Before the turn as well: others need not wait for what only this client has seen.
+            await self._reach_client(topic)
         part = connection.view.part
         # Clients of an execution share all they read, so they need not wait for each other.
         turn = contextlib.nullcontext() if part.execution else self._runtime.turns.of(part.tenant)
@@ -132,6 +137,23 @@ class StreamOpening:
             await topic.reach_back(connection.sequence)
         else:
             await self._replay(ring)
+
+    async def _reach_client(self, topic: TopicSet) -> None:
+        """Wait until the rings have what the client has.
+
+        Topics are opened at the edge of the rings. The client may come from a replica that was
+        ahead of this one, and a page of the log may be ahead of live delivery. If its topics were
+        opened before what it has, it would get that twice.
+        """
+        connection = self.connection
+        passed = connection.sequence if connection.index else connection.sequence - 1
+        if topic.ring is None or topic.ring.edge >= passed:
+            return
+        try:
+            async with asyncio.timeout(_MAX_BEHIND_S):
+                await topic.reached(passed)
+        except TimeoutError:
+            raise UnavailableError("live delivery lags behind the client") from None
 
     async def _open_set(self, topic: TopicSet) -> None:
         dialect = topic.view.dialect

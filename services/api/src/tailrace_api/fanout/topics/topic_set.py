@@ -149,6 +149,10 @@ class TopicSet:
         part.begin(rest)
         return part
 
+    async def reached(self, sequence: int) -> None:
+        """Wait until the rings have reached a sequence at which the log has a commit."""
+        await self.members[0].tail.reached(sequence)
+
     async def reach_back(self, sequence: int) -> None:
         """Extend the rings back to a sequence, as far as the tenant's window can.
 
