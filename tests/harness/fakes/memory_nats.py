@@ -75,6 +75,9 @@ class MemoryNats(JetStream):
         replicas: the number of replicas of the log.
         stale_at: the last sequence of the older leader of the log that answers now, on its side
             of a partition; None while the real leader answers.
+        stale_reads_at: the same of an older leader that only reads of messages reach, besides
+            the real one.
+        silent: the number of replicas that the leader has not heard from lately.
     """
 
     is_closed = False
@@ -90,6 +93,8 @@ class MemoryNats(JetStream):
         self.created = "2024-01-15T10:30:00Z"
         self.replicas = 1
         self.stale_at: int | None = None
+        self.stale_reads_at: int | None = None
+        self.silent = 0
         self._max_age = 0
         self._subjects = subjects or Subjects()
         self._streams: dict[str, list[StoredMessage]] = {}
@@ -188,8 +193,11 @@ class MemoryNats(JetStream):
         return [message for message in stored if message.sequence <= stale_at], stale_at
 
     def _cluster(self, *, is_stale: bool) -> dict[str, Any]:
-        age = _NO_QUORUM_NS if is_stale else 0
-        others = [{"name": f"n{number}", "active": age} for number in range(1, self.replicas)]
+        silent = self.replicas if is_stale else self.silent
+        others = [
+            {"name": f"n{number}", "active": _NO_QUORUM_NS if number <= silent else 0}
+            for number in range(1, self.replicas)
+        ]
         return {"leader": "n0", **({"replicas": others} if others else {})}
 
     @_answered
@@ -251,7 +259,10 @@ class MemoryNats(JetStream):
         self, stream: str, request: dict[str, Any], at_least: int = 0
     ) -> StoredMessage | None:
         """Return one message, as the leader has it."""
-        message = _one(self._leader(stream)[0], request)
+        known = self._leader(stream)[0]
+        if self.stale_reads_at is not None and stream == self._subjects.stream(EVENTS):
+            known = [message for message in known if message.sequence <= self.stale_reads_at]
+        message = _one(known, request)
         if message is not None and message.sequence >= at_least:
             return message
         return _one(self._stream(stream), request) if at_least else message

@@ -177,6 +177,58 @@ class TestOlderLeader:
 
         run(scenario, 3)
 
+    def test_the_end_of_a_tenants_log_is_not_taken_from_it(self) -> None:
+        """Of three answers of two leaders, the older one gave that in the middle."""
+
+        async def scenario(site: MemoryHub) -> None:
+            seen = commit(site, written.queued("e", "w"))
+            site.nats.stale_reads_at, site.nats.silent = seen, 1
+            missed = commit(site, written.completed("e"))
+            commit(site, tenant="u")
+            following = asyncio.ensure_future(follow(site, FEED, seen))
+            await asyncio.sleep(1)
+            site.nats.stale_reads_at = None
+            client = await following
+            await asyncio.sleep(_LONG_S)
+            assert set(sequences(client)) == {missed}
+
+        run(scenario, 3)
+
+    def test_a_snapshot_is_not_older_than_what_the_process_has_seen(self) -> None:
+        """The older leader answers only for the position of the snapshot."""
+
+        async def scenario(site: MemoryHub) -> None:
+            older = commit(site, written.queued("e", "w"))
+            newest = commit(site, written.completed("e"))
+            await site.follow(MemoryClient(), FEED)
+            site.nats.stale_reads_at = older
+            client = MemoryClient()
+            following = asyncio.ensure_future(site.follow(client, PIPELINES))
+            await asyncio.sleep(1)
+            assert client.events == []
+            site.nats.stale_reads_at = None
+            await following
+            assert client.parser.last_event_id == event_id(site, newest)
+
+        run(scenario, 3)
+
+    def test_a_leader_that_all_replicas_follow_is_believed_at_once(self) -> None:
+        """A healthy cluster costs no time; a server that is down costs the first stream some."""
+
+        async def scenario(site: MemoryHub) -> None:
+            took = []
+            for tenant, silent in (("t", 0), ("u", 1)):
+                seen = commit(site, tenant=tenant)
+                commit(site, tenant="other")
+                site.nats.silent = silent
+                begun = asyncio.get_running_loop().time()
+                view = View(TENANT_FEED, LogFilter(tenant))
+                await site.follow(MemoryClient(), view, event_id(site, seen))
+                took.append(asyncio.get_running_loop().time() - begun)
+            assert took[0] < 1 <= took[1] < 3
+
+        run(scenario, 3)
+
 
 class TestLoss:
     """The log went back."""

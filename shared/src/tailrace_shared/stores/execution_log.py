@@ -34,7 +34,7 @@ from tailrace_shared.execution.state import ExecutionState, fold
 from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.nats.fenced_append import VERSION, WRITER, append
 from tailrace_shared.nats.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, JetStream, StoredMessage
-from tailrace_shared.nats.leadership import has_quorum, is_sole
+from tailrace_shared.nats.leadership import has_quorum, is_followed_by_all, is_sole, term_of
 from tailrace_shared.nats.provision import epoch_of, lost_of, version_of
 from tailrace_shared.nats.topology import EVENTS
 from tailrace_shared.stores.workflow_store import StoredWorkflow
@@ -132,6 +132,8 @@ class LogEdge(NamedTuple):
         has_quorum: whether a leader answered that lately heard from a majority of the replicas.
         has_commits: whether the stream holds a commit of the part that was asked about.
         lost: the ranges of sequences that restores have skipped.
+        is_followed_by_all: whether that leader lately heard from all replicas.
+        term: identifies the term of that leader.
     """
 
     epoch: str
@@ -142,6 +144,8 @@ class LogEdge(NamedTuple):
     has_quorum: bool = True
     has_commits: bool = True
     lost: tuple[tuple[int, int], ...] = ()
+    is_followed_by_all: bool = True
+    term: str = ""
 
 
 class ExecutionLog:
@@ -177,6 +181,8 @@ class ExecutionLog:
             has_quorum(info),
             subject is None or bool(state.get("subjects")),
             lost_of(info),
+            is_followed_by_all(info),
+            term_of(info),
         )
 
     def _note(self, sequence: int) -> None:

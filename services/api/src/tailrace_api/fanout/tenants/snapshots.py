@@ -12,7 +12,8 @@ from small indexes, which may lag behind the log, and from the log, which decide
 
 The position must not be older than what the indexes say. So both reads of the stream's state,
 before and after that of the position, must come from a leader that has a quorum: during a partition
-an older leader may answer.
+an older leader may answer. If one answers in between all the same, an execution that has ended
+since is missing. A topic takes no snapshot that is older than what it has seen.
 
 If a commit has no status (an older version wrote it, or it is a part of a larger one), the
 execution's log is folded. The same happens if the waiting index does not hold exactly the waits

@@ -29,11 +29,13 @@ from tailrace_shared.errors import JetStreamError, LaggingReplicaError, Unavaila
 from tailrace_shared.execution.commits import split_commit
 from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.position import StreamPosition
-from tailrace_shared.stores.execution_log import Commit
+from tailrace_shared.stores.execution_log import Commit, LogEdge
 from tailrace_shared.subjects import LogFilter
 
 _RETRY_S: Final = 0.25
 _POLL_S: Final = 0.001
+# Longer than the interval of heartbeats, by which an older leader learns that it is none.
+_SETTLE_S: Final = 1.5
 # Time for a commit that is in the log to arrive by itself.
 _GRACE_S: Final = 0.1
 # Commits that wait for the first event of an execution.
@@ -166,19 +168,32 @@ class TenantTail:
     async def _log_end(self) -> LogEnd:
         """Return the end of the tenant's log, certainly no older than the edge.
 
+        Topics believe that the tenant has nothing after it. So the answer must not be that of an
+        older leader, which says nothing about who it is.
+
         Raises:
             UnavailableError: NATS did not answer, or only an older leader.
         """
-        log, edge = self._sources.log, self.edge
-        answers = [await log.edge()]
+        edge = self.edge
+        before = await self._leader_edge(edge)
         end = await self._sources.snapshots.log_end(self.tenant)
-        if not answers[0].is_sole:
-            # During a partition an older leader may answer: it must not have been one in between.
-            answers.append(await log.edge())
-        for each in answers:
-            if each.last_sequence < edge or not (each.is_sole or each.has_quorum):
-                raise UnavailableError("the leader of the log that answered lags behind")
+        if before.is_sole or end.sequence >= before.last_sequence:
+            return end
+        after = await self._leader_edge(edge)
+        if before.is_followed_by_all and after.is_followed_by_all and before.term == after.term:
+            return end
+        # The silent replica may be an older leader that has just answered. It soon hears from the
+        # others, and answers no more. A server that is down costs the tenant's first stream this.
+        await asyncio.sleep(_SETTLE_S)
+        end = max(end, await self._sources.snapshots.log_end(self.tenant), key=_sequence)
+        await self._leader_edge(edge)
         return end
+
+    async def _leader_edge(self, at_least: int) -> LogEdge:
+        edge = await self._sources.log.edge()
+        if edge.last_sequence < at_least or not (edge.is_sole or edge.has_quorum):
+            raise UnavailableError("the leader of the log that answered lags behind")
+        return edge
 
     async def reached(self, sequence: int) -> None:
         """Wait until the edge has reached a sequence at which the log has a commit."""
@@ -454,6 +469,10 @@ async def contexts_for(
         else:
             known.setdefault(commit.execution, context)
     return known | await sources.contexts.of(tenant, unknown)
+
+
+def _sequence(end: LogEnd) -> int:
+    return end.sequence
 
 
 def _events(payload: bytes) -> int:

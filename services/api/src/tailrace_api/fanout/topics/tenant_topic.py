@@ -124,8 +124,11 @@ class TenantTopic(Topic):
         dialect, query = self.view.dialect, self.view.dialect.snapshot_query
         if query is None:
             return
+        seen = self.tail.newest
         loaded = await self._sources.snapshots.load(self.view.part.tenant, query)
         sequence = loaded.snapshot.sequence
+        if seen is not None and sequence < seen.sequence:
+            raise UnavailableError("the leader of the log that answered lags behind")
         await self.tail.reached(sequence)
         if self._is_closed or self.tail.window_floor > sequence + 1:
             return  # the window does not reach back to the snapshot: take another one
