@@ -10,6 +10,10 @@ test *args:
 test-cluster *args:
     uv run pytest -n auto --dist loadfile --nats-nodes 3 tests/integration/api tests/integration/broker tests/integration/engine tests/integration/shared tests/integration/streams tests/integration/worker tests/e2e/streams {{args}}
 
+# Run the tests of the retention with one of 20 seconds instead of 4; takes about five minutes.
+test-retention *args:
+    uv run pytest --retention-s 20 --timeout 900 tests/e2e/retention {{args}}
+
 # Lint, format, types, import rules, writing rules, and the web packages.
 check:
     uv run ruff check && uv run ruff format --check && uv run mypy && uv run lint-imports && uv run python -m tools.writing_rules && uv run python -m tools.web_packages

@@ -25,10 +25,11 @@ from tailrace_shared.settings import CommonSettings
 
 _NATS_NODES: Final = {"1": [1], "3": [3], "both": [1, 3]}
 """The option ``--nats-nodes``, and the numbers of nodes it runs each test on."""
+_RETENTION_S: Final = 4
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options ``--require-docker`` and ``--nats-nodes``."""
+    """Add the options ``--require-docker``, ``--nats-nodes`` and ``--retention-s``."""
     parser.addoption(
         "--require-docker",
         action="store_true",
@@ -40,6 +41,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=_NATS_NODES,
         default="1",
         help="run integration tests on one NATS server, on a cluster of three, or on both",
+    )
+    parser.addoption(
+        "--retention-s",
+        type=int,
+        default=_RETENTION_S,
+        help=f"the retention of the tests of the retention, in seconds ({_RETENTION_S})",
     )
 
 

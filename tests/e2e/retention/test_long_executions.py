@@ -1,13 +1,14 @@
 """Executions that are older than the retention can be shown, commanded and completed.
 
-The retention is four seconds. Each test waits until an execution that ended after its own had begun
-is deleted: everything before that is then older than the retention. Ends are read from streams that
-were opened before: on a slow machine an execution may be deleted before a request finds its end.
+Each test waits until an execution that ended after its own had begun is deleted: everything before
+that is then older than the retention. Ends are read from streams that were opened before: on a slow
+machine an execution may be deleted before a request finds its end.
 """
 
 import threading
 import time
-from typing import Any, Final
+from datetime import datetime
+from typing import Any
 
 import httpx
 import pytest
@@ -16,14 +17,12 @@ from harness.processes.tailrace_up import TailraceUp
 from tailrace import Client
 from tailrace.errors import RefusedError
 
-_RETENTION_S: Final = 4.0
-
 APPROVAL = {"type": "await", "with": {"reason": "approval"}}
 WORKFLOWS: dict[str, dict[str, Any]] = {
     "marker": {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}},
     "approval": {"nodes": {"ask": APPROVAL}},
-    "timer": {"nodes": {"wait": {"type": "delay", "with": {"duration": "9s"}}}},
-    "slow": {"nodes": {"work": {"type": "simulate", "with": {"duration": "9s"}}}},
+    "timer": {"nodes": {"wait": {"type": "delay", "with": {"duration": "${input.for}"}}}},
+    "slow": {"nodes": {"work": {"type": "simulate", "with": {"duration": "${input.for}"}}}},
     "single": {"concurrency": {"limit": 1}, "nodes": {"ask": APPROVAL}},
     "parent": {"nodes": {"child": {"type": "workflow", "with": {"id": "approval"}}}},
 }
@@ -36,7 +35,7 @@ def _workflows(system: TailraceUp) -> None:
             client.apply({"id": name, **workflow})
 
 
-def until(condition: Any, seconds: float = 60.0) -> Any:
+def until(condition: Any, seconds: float = 300.0) -> Any:
     """Return the first result of ``condition`` that is true."""
     deadline = time.monotonic() + seconds
     while not (result := condition()):
@@ -60,7 +59,7 @@ class Followed(threading.Thread):
 
     def types(self) -> list[str]:
         """Return the types of all events, once the execution has ended."""
-        self.join(100)
+        self.join(300)
         assert not self.is_alive()
         return self._types
 
@@ -96,12 +95,15 @@ def listed(client: Client) -> set[str]:
     return {run["execution_id"] for run in client.list(limit=200)["runs"]}
 
 
-def test_executions_outlive_the_retention_while_they_have_not_ended(client: Client) -> None:
+def test_executions_outlive_the_retention_while_they_have_not_ended(
+    client: Client, retention: int
+) -> None:
     """Waiting, sleeping, running, queued, and a parent with its child."""
     waiting = client.run("approval")["execution_id"]
     # These two end by themselves, after more than twice the retention.
-    sleeping = client.run("timer")["execution_id"]
-    running = client.run("slow")["execution_id"]
+    long = {"for": f"{2 * retention + 1}s"}
+    sleeping = client.run("timer", long)["execution_id"]
+    running = client.run("slow", long)["execution_id"]
     first, queued = (client.run("single")["execution_id"] for _ in range(2))
     parent = client.run("parent")["execution_id"]
     child = until(lambda: child_of(client, parent))
@@ -112,6 +114,8 @@ def test_executions_outlive_the_retention_while_they_have_not_ended(client: Clie
     outlive_the_retention(client)
 
     assert set(lives) <= listed(client)
+    waits = {wait["execution_id"] for wait in client.waiting(limit=100)["waiting"]}
+    assert {waiting, first, child} <= waits
     for execution in lives:
         assert client.get(execution, include_logs=True)["logs"][0]["type"] == "execution:queued"
     # All of them can be commanded, and complete.
@@ -123,6 +127,32 @@ def test_executions_outlive_the_retention_while_they_have_not_ended(client: Clie
     for each in followed:
         types = each.types()
         assert (types[1], types[-1]) == ("execution:queued", "execution:completed")
+        assert "stream:reset" not in types
+
+
+def test_executions_older_than_the_retention_can_be_stopped(client: Client) -> None:
+    """Paused, resumed, signalled and cancelled: a wait, a timer, an attempt, and a queued one."""
+    never = {"for": "1h"}
+    waiting = client.run("approval")["execution_id"]
+    sleeping = client.run("timer", never)["execution_id"]
+    running = client.run("slow", never)["execution_id"]
+    first, queued = (client.run("single")["execution_id"] for _ in range(2))
+    parent = client.run("parent")["execution_id"]
+    child = until(lambda: child_of(client, parent))
+    lives = [waiting, sleeping, running, first, queued, parent, child]
+    followed = [Followed(client, execution) for execution in lives]
+    outlive_the_retention(client)
+
+    client.pause(sleeping)
+    status(client, sleeping, "paused")
+    client.resume(sleeping)
+    status(client, sleeping, "running")
+    # The child is cancelled with its parent.
+    for execution in (waiting, sleeping, running, queued, first, parent):
+        client.cancel(execution)
+    for each in followed:
+        types = each.types()
+        assert (types[1], types[-1]) == ("execution:queued", "execution:cancelled")
         assert "stream:reset" not in types
 
 
@@ -152,25 +182,30 @@ def test_a_paused_parent_finds_its_child_that_ended_long_ago(client: Client) -> 
     until(lambda: not exists(client, child))
 
 
-def ended_marker(client: Client) -> dict[str, Any]:
+def ended_marker(client: Client, retention: int) -> dict[str, Any]:
     """Return an execution that has ended; empty if that took longer than the retention."""
     begun = time.monotonic()
     execution = client.run("marker")["execution_id"]
     while (shown := document(client, execution)) and not shown["finished_at"]:
         time.sleep(0.05)
-    assert shown or time.monotonic() - begun >= _RETENTION_S
+    assert shown or time.monotonic() - begun >= retention
     return shown
 
 
 def test_an_ended_execution_is_whole_and_then_disappears(
-    client: Client, system: TailraceUp
+    client: Client, system: TailraceUp, retention: int
 ) -> None:
     """Its log, its place in the list and its stream are deleted together."""
-    whole = until(lambda: ended_marker(client))
+    whole = until(lambda: ended_marker(client, retention))
     execution = whole["execution_id"]
     assert whole["logs"][-1]["type"] == "execution:completed"
     assert whole["output"] == {"a": 1}
-    until(lambda: not exists(client, execution))
+    while shown := document(client, execution):
+        assert shown == whole
+        time.sleep(0.05)
+    # One clock gave the time of the end, another that of the log, both of this machine.
+    ended = datetime.fromisoformat(whole["finished_at"]).timestamp()
+    assert time.time() - ended >= retention - 0.01
     assert execution not in listed(client)
     stream = f"{system.url}/api/v1/sse/executions/{execution}/stream"
     assert httpx.get(stream).status_code == 404

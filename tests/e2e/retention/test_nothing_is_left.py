@@ -8,7 +8,17 @@ from harness.processes.tailrace_up import TailraceUp
 from tailrace import Client
 from tailrace.local.embedded_nats import token_file
 from tailrace_shared.nats.jetstream import JetStream, connect
-from tailrace_shared.nats.topology import DUE, EVENTS, LINES, LIVE, OUTPUTS, RUNS, WAITING
+from tailrace_shared.nats.topology import (
+    DUE,
+    EVENTS,
+    LINES,
+    LIVE,
+    OUTPUTS,
+    RESULTS,
+    RUNS,
+    STATS,
+    WAITING,
+)
 from tailrace_shared.settings import CommonSettings
 from tailrace_shared.subjects import Subjects
 
@@ -48,14 +58,24 @@ async def test_ended_executions_leave_nothing_behind(client: Client, system: Tai
     # A row of the start index stays for a minute at least; the integration tests remove it.
     streams = [subjects.stream(name) for name in (EVENTS, OUTPUTS, LINES)]
     streams += [f"KV_{subjects.stream(name)}" for name in (RUNS, WAITING, LIVE, DUE)]
+    # These have a few records of each workflow, however often it runs.
+    of_workflows = [f"KV_{subjects.stream(name)}" for name in (STATS, RESULTS)]
+
+    async def state(stream: str) -> dict[str, int]:
+        found: dict[str, int] = (await jetstream.api(f"STREAM.INFO.{stream}"))["state"]
+        return found
 
     async def stored() -> dict[str, int]:
-        states = {
-            stream: (await jetstream.api(f"STREAM.INFO.{stream}"))["state"] for stream in streams
-        }
-        return {stream: state["bytes"] for stream, state in states.items()}
+        return {stream: (await state(stream))["bytes"] for stream in streams}
+
+    async def records() -> list[int]:
+        return [(await state(stream))["messages"] for stream in of_workflows]
 
     before = await stored()
+    # Two of statistics and one of the last result.
+    most = [
+        found + each * len(_WORKFLOWS) for found, each in zip(await records(), (2, 1), strict=True)
+    ]
     for _ in range(_ROUNDS):
         for _ in range(_RUNS):
             for name in _WORKFLOWS:
@@ -67,4 +87,5 @@ async def test_ended_executions_leave_nothing_behind(client: Client, system: Tai
             return all(now[stream] <= before[stream] for stream in streams)
 
         await until(is_empty)
+        assert all(found <= bound for found, bound in zip(await records(), most, strict=True))
     await nats.close()

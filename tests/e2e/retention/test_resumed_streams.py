@@ -57,6 +57,12 @@ async def test_a_feed_tells_exactly_what_was_deleted(client: Client, system: Tai
     assert port is not None
     await asyncio.to_thread(client.apply, _WORKFLOW)
     await asyncio.to_thread(client.apply, _WAITING)
+    old = await run(client, "waiting")
+    async with follow(port, old) as stream:
+        (event,) = await stream.take(1)
+        while not event.is_logged:
+            (event,) = await stream.take(1)
+        begin = event.id
     async with SseClient(port, _FEED) as stream:
         await stream.take(1)
         first = await run(client)
@@ -78,6 +84,20 @@ async def test_a_feed_tells_exactly_what_was_deleted(client: Client, system: Tai
         while fourth not in event.data:
             assert event.type != "stream:reset"
             (event,) = await stream.take(1)
+    # Nothing is missing of an execution that has not ended, however old the id.
+    missed = (await logged(client, old))[1:]
+    async with follow(port, old, begin) as stream:
+        while missed:
+            (event,) = await stream.take(1)
+            if event.is_logged:
+                assert event.type == missed.pop(0)
+    await asyncio.to_thread(client.cancel, old)
+
+
+async def logged(client: Client, execution: str) -> list[str]:
+    """Return the types of the events in the log of an execution."""
+    document = await asyncio.to_thread(client.get, execution, include_logs=True)
+    return [entry["type"] for entry in document["logs"]]
 
 
 async def test_a_deleted_execution_is_reported_once(client: Client, system: TailraceUp) -> None:
