@@ -184,6 +184,10 @@ def check_invariants(replica: MemoryHub) -> None:
         if tail.window_floor:
             first, last = tail.window_floor, tail.edge
             assert held == replica.nats.commits_of(tail.tenant, first, last), (first, last, held)
+        if tail.ready.is_set() and not tail._is_closed:
+            stored = replica.nats.commits_of(tail.tenant, 1, tail.edge)
+            newest = tail.newest.sequence if tail.newest else 0
+            assert newest == max(stored, default=0), (newest, stored, tail.edge)
     for topic in topics.all():
         if isinstance(ring := topic.ring, Ring):
             held = [commit.sequence for commit in ring._commits[ring._start :]]

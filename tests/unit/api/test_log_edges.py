@@ -22,6 +22,7 @@ from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.execution.events import Event
 from tailrace_shared.nats.bucket import Bucket
 from tailrace_shared.nats.topology import HORIZONS
+from tailrace_shared.stores.execution_log import Commit
 from tailrace_shared.stores.horizon_store import HorizonStore
 from tailrace_shared.subjects import LogFilter
 
@@ -436,3 +437,35 @@ class TestDeletion:
             assert site.hub.counts.closed == {"lagged": 1}
 
         run(scenario, 1)
+
+
+async def _newest_of(site: MemoryHub, is_first_deleted: bool) -> dict[str, int]:
+    """Ask how far an execution reaches, through a commit that no replica shows."""
+    commit(site, written.queued("e"), execution="e")
+    last = commit(site, written.completed("e"), execution="e")
+    seen = commit(site, execution="other")
+    newest = Commit(seen, b"", "", "other")
+    if is_first_deleted:
+        await delete(site, "other", seen)
+    else:
+        site.nats.stale_at = last - 1
+    return await site.hub.history.newest_commits.of("t", ["e"], newest)
+
+
+def test_an_older_leader_does_not_say_how_far_an_execution_reaches() -> None:
+    """It lacks the newest commits, so a stream would miss them."""
+
+    async def scenario(site: MemoryHub) -> None:
+        with pytest.raises(UnavailableError):
+            await _newest_of(site, is_first_deleted=False)
+
+    run(scenario, 3)
+
+
+def test_the_leader_says_how_far_an_execution_reaches() -> None:
+    """Also if the commit that shows how far a replica is has been deleted."""
+
+    async def scenario(site: MemoryHub) -> None:
+        assert await _newest_of(site, is_first_deleted=True) == {"e": 2}
+
+    run(scenario, 3)

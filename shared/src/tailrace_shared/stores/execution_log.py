@@ -4,14 +4,16 @@ One execution is one exact subject, so its history is one indexed read. One tena
 subject. Sequences are those of the stream EVENTS.
 """
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
     HistoryExpiredError,
     IllegalCommandError,
+    LaggingReplicaError,
     NewerLogError,
     WrongLastSequenceError,
 )
@@ -49,7 +51,10 @@ _COMMAND_RETRY_S: Final = 3.0
 _PAGE_COMMITS: Final = 64
 _PAGE_BYTES: Final = 256 * 1024
 _SUBJECTS_PER_READ: Final = 100
+# Longer than the interval of heartbeats, by which an older leader learns that it is none.
+_SETTLE_S: Final = 1.5
 
+T = TypeVar("T")
 Decide = Callable[[ExecutionState], CommandRequested | Sequence[CommandRequested] | None]
 
 
@@ -184,6 +189,40 @@ class ExecutionLog:
             is_followed_by_all(info),
             term_of(info),
         )
+
+    async def on_leader(self, read: Callable[[], Awaitable[T]], at_least: int) -> T:
+        """Return what a read of the leader finds, unless an older leader may have answered it.
+
+        During a partition an older leader may answer for some seconds, and lacks the newest
+        commits. An answer does not say which leader gave it. So before and after the read, the
+        leader must show that it has a quorum, and that all replicas follow it. Otherwise the read
+        is repeated when an older leader has given up. A server that is down costs that time.
+
+        Args:
+            read: reads from the leader; it should take no longer than a request.
+            at_least: a sequence that the log is known to reach.
+
+        Raises:
+            LaggingReplicaError: an older leader may have answered.
+            UnavailableError: NATS did not answer.
+        """
+        before = await self._leader_edge(at_least)
+        found = await read()
+        if before.is_sole:
+            return found
+        after = await self._leader_edge(at_least)
+        if before.is_followed_by_all and after.is_followed_by_all and before.term == after.term:
+            return found
+        await asyncio.sleep(_SETTLE_S)
+        found = await read()
+        await self._leader_edge(at_least)
+        return found
+
+    async def _leader_edge(self, at_least: int) -> LogEdge:
+        edge = await self.edge()
+        if edge.last_sequence < at_least or not (edge.is_sole or edge.has_quorum):
+            raise LaggingReplicaError("the leader of the log that answered lags behind")
+        return edge
 
     def _note(self, sequence: int) -> None:
         self.newest_seen = max(self.newest_seen, sequence)

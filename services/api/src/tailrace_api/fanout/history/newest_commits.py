@@ -4,14 +4,14 @@ Callers that ask while a read is running share the next one.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 from weakref import WeakValueDictionary
 
 from tailrace_api.fanout.runtime.counts import Counts
 from tailrace_api.fanout.views.view import Logged
 from tailrace_shared.errors import LaggingReplicaError
-from tailrace_shared.stores.execution_log import ExecutionLog
+from tailrace_shared.stores.execution_log import Commit, ExecutionLog
 from tailrace_shared.subjects import LogFilter
 
 # Of all tenants. One of a tenant: the others wait together for the next.
@@ -67,12 +67,14 @@ class NewestCommits:
                 found = await self._log.last_commits(tenant, asked, newest.sequence)
             except LaggingReplicaError:
                 # The first may have been deleted. Then the leader knows each of the others.
-                found = {
-                    execution: commit
-                    for execution in asked
-                    if (commit := await self._log.newest(LogFilter(tenant, execution)))
-                }
+                found = await self._log.on_leader(
+                    lambda: self._on_leader(tenant, asked), newest.sequence
+                )
         return {execution: commit.sequence for execution, commit in found.items()}
+
+    async def _on_leader(self, tenant: str, executions: Sequence[str]) -> dict[str, Commit]:
+        read = (self._log.newest(LogFilter(tenant, execution)) for execution in executions)
+        return {commit.execution: commit for commit in await asyncio.gather(*read) if commit}
 
 
 def _retrieve_error(task: asyncio.Task[Mapping[str, int]]) -> None:

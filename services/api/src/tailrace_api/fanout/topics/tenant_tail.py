@@ -29,13 +29,11 @@ from tailrace_shared.errors import JetStreamError, LaggingReplicaError, Unavaila
 from tailrace_shared.execution.commits import split_commit
 from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.position import StreamPosition
-from tailrace_shared.stores.execution_log import Commit, LogEdge
+from tailrace_shared.stores.execution_log import Commit
 from tailrace_shared.subjects import LogFilter
 
 _RETRY_S: Final = 0.25
 _POLL_S: Final = 0.001
-# Longer than the interval of heartbeats, by which an older leader learns that it is none.
-_SETTLE_S: Final = 1.5
 # Time for a commit that is in the log to arrive by itself.
 _GRACE_S: Final = 0.1
 # Commits that wait for the first event of an execution.
@@ -174,26 +172,8 @@ class TenantTail:
         Raises:
             UnavailableError: NATS did not answer, or only an older leader.
         """
-        edge = self.edge
-        before = await self._leader_edge(edge)
-        end = await self._sources.snapshots.log_end(self.tenant)
-        if before.is_sole or end.sequence >= before.last_sequence:
-            return end
-        after = await self._leader_edge(edge)
-        if before.is_followed_by_all and after.is_followed_by_all and before.term == after.term:
-            return end
-        # The silent replica may be an older leader that has just answered. It soon hears from the
-        # others, and answers no more. A server that is down costs the tenant's first stream this.
-        await asyncio.sleep(_SETTLE_S)
-        end = max(end, await self._sources.snapshots.log_end(self.tenant), key=_sequence)
-        await self._leader_edge(edge)
-        return end
-
-    async def _leader_edge(self, at_least: int) -> LogEdge:
-        edge = await self._sources.log.edge()
-        if edge.last_sequence < at_least or not (edge.is_sole or edge.has_quorum):
-            raise UnavailableError("the leader of the log that answered lags behind")
-        return edge
+        sources, tenant = self._sources, self.tenant
+        return await sources.log.on_leader(lambda: sources.snapshots.log_end(tenant), self.edge)
 
     async def reached(self, sequence: int) -> None:
         """Wait until the edge has reached a sequence at which the log has a commit."""
@@ -469,10 +449,6 @@ async def contexts_for(
         else:
             known.setdefault(commit.execution, context)
     return known | await sources.contexts.of(tenant, unknown)
-
-
-def _sequence(end: LogEnd) -> int:
-    return end.sequence
 
 
 def _events(payload: bytes) -> int:
