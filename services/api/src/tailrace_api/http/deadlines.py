@@ -40,6 +40,11 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._receive_timeout = receive_timeout
         self._deadline: asyncio.TimerHandle | None = None
         self._has_request = False
+        # uvicorn keeps only the newest of several requests that a client sends at once.
+        self._served: RequestResponseCycle | None = None
+        self._is_receiving_body = False
+        self._is_refused = False
+        self._deferred: tuple[int, str] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -48,6 +53,9 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_deadline()
+        if self._served is not None:
+            self._served.disconnected = True
+            self._served.message_event.set()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -59,10 +67,19 @@ class DeadlineProtocol(HttpToolsProtocol):
         """Start the deadline of the body, and serve the request."""
         self._start_deadline()
         super().on_headers_complete()
+        self._is_receiving_body = True
 
     def on_message_complete(self) -> None:
         self._cancel_deadline()
+        self._is_receiving_body = False
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Serve the next request, or refuse what followed the last one."""
+        self._served = None
+        super().on_response_complete()
+        if self._deferred and not self._is_serving() and not self.transport.is_closing():
+            self._answer(None, *self._deferred)
 
     def send_400_response(self, msg: str) -> None:
         """Answer input that is not HTTP with a problem, like all other refusals."""
@@ -75,6 +92,9 @@ class DeadlineProtocol(HttpToolsProtocol):
             cycle.transport = cast(
                 "asyncio.Transport", LingeringTransport(self.transport, self._linger)
             )
+
+    def _is_serving(self) -> bool:
+        return self._served is not None
 
     def _linger(self) -> None:
         Linger(self.transport, self.loop)
@@ -111,6 +131,33 @@ class DeadlineProtocol(HttpToolsProtocol):
             )
 
     def _refuse(self, status: int, detail: str) -> None:
+        """Refuse the request that is being received, and receive no more.
+
+        The answer follows those to the requests before it: a client takes answers in their order.
+        """
+        self._is_refused = True
+        self._cancel_deadline()
+        refused: RequestResponseCycle | None = self.cycle if self._is_receiving_body else None
+        if refused is not None and self.pipeline:
+            self.pipeline.popleft()  # the newest; it was not started
+            refused = None
+        if self._served not in (None, refused):
+            self._deferred = status, detail
+        elif refused is not None and refused.response_started:
+            self._linger()  # nothing may be written into a response, or after it
+        else:
+            self._answer(refused, status, detail)
+
+    def _answer(self, refused: RequestResponseCycle | None, status: int, detail: str) -> None:
+        """Write a refusal.
+
+        Args:
+            refused: the refused request; None if it was not started.
+            status: the status of the answer.
+            detail: why the request is refused.
+        """
+        if refused is not None:
+            refused.waiting_for_100_continue = False
         answer = problem(status, detail, headers={"connection": "close"})
         lines = [STATUS_LINE[status].removesuffix(b"\r\n")]
         headers = [*self.server_state.default_headers, *answer.raw_headers]

@@ -54,6 +54,7 @@ class StreamProtocol(BoundedProtocol):
         self.scope["extensions"] = extensions
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._served = cycle
         start = super()._start_asgi_task
         self._starts.add(cycle.scope["headers"], lambda: start(cycle, app))
 
@@ -69,6 +70,7 @@ class StreamProtocol(BoundedProtocol):
             or cycle.more_body
             or cycle.disconnected
             or self.pipeline
+            or self._is_refused
             or scope["http_version"] != "1.1"
             or transport.is_closing()
             # The client has not taken all of an earlier response. A transport reports only changes
@@ -89,14 +91,13 @@ class StreamProtocol(BoundedProtocol):
         self._release_references()
         return writer
 
-    def _refuse(self, status: int, detail: str) -> None:
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is None or cycle.response_complete:
+    def _answer(self, refused: RequestResponseCycle | None, status: int, detail: str) -> None:
+        if refused is None:
             self._refusals.note(status, detail, self.client[0] if self.client else "")
         else:
             # The access log logs and counts a request that is being served.
-            cycle.scope["extensions"][_EXTENSION]["status"] = status
-        super()._refuse(status, detail)
+            refused.scope["extensions"][_EXTENSION]["status"] = status
+        super()._answer(refused, status, detail)
 
     def _head(self, headers: Headers) -> bytes:
         fields = [
@@ -109,7 +110,7 @@ class StreamProtocol(BoundedProtocol):
 
     def _release_references(self) -> None:
         # Reference cycles would stay until the next run of the garbage collector.
-        for name in ("parser", "scope", "headers", "cycle", "transport", "flow"):
+        for name in ("parser", "scope", "headers", "cycle", "_served", "transport", "flow"):
             setattr(self, name, None)
 
 

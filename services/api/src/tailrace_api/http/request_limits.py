@@ -53,7 +53,7 @@ class BoundedProtocol(DeadlineProtocol):
         """Parse input in pieces, and check the limits after each."""
         # In pieces: after a callback, it is unknown how much of the input is still buffered.
         for start in range(0, len(data), _PIECE_BYTES):
-            if not self._parse(data[start : start + _PIECE_BYTES]):
+            if self._is_refused or not self._parse(data[start : start + _PIECE_BYTES]):
                 return
 
     def _parse(self, data: bytes) -> bool:
@@ -61,7 +61,7 @@ class BoundedProtocol(DeadlineProtocol):
         super().data_received(data)
         # None after the connection was closed or taken over.
         parser: HttpRequestParser | None = self.parser
-        if parser is None:
+        if parser is None or self._is_refused:
             return False
         try:
             self._counted.check_unread(self._unread)
