@@ -204,7 +204,7 @@ class Campaign:
     async def stop_and_restart(self) -> None:
         """Stop a worker with SIGTERM, and restart it."""
         worker = self.source.choice(self.workers)
-        await self._in_thread(lambda: worker.stop(25))
+        await self._in_thread(worker.stop)
         await self._in_thread(worker.start)
 
     async def freeze(self, longest: float = 5.0) -> None:

@@ -27,7 +27,7 @@ class Service:
         self._environment = {**base, **environment}
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, timeout: float = 60.0) -> Self:
+    def start(self, timeout: float = 300.0) -> Self:
         """Start the process and return when it has sent READY=1 (the sd_notify protocol)."""
         with (
             tempfile.TemporaryDirectory() as folder,
