@@ -48,6 +48,7 @@ _BUSY_PARTS: Final = 4
 WORKFLOWS: Final = ["a", "b"]
 
 Said = tuple[str, Any]
+_BEGINNING: Final[Place] = (0, 0)
 
 # What opens a topic; it is not in the log.
 _SNAPSHOTS: Final = ("paused.initial", "batch_update", "error", "runs.initial", "stats.initial")
@@ -66,6 +67,12 @@ class Topic:
         self.since: Place | None = None
         self.past: list[Said] = []
         self.received: list[tuple[Place, Said]] = []
+
+    def receive(self, where: Place, said: Said, *, has_begun: bool) -> None:
+        """Take a later event; the first one of an execution may come before all topics are open."""
+        if has_begun and self.since is None:
+            self.since = _BEGINNING
+        self.received.append((where, said))
 
 
 class Page:
@@ -92,7 +99,7 @@ class Page:
     def take(self, client: MemoryClient) -> None:
         """Record the events of a connection."""
         if client.parser.first_id:
-            self._see_all_open(client.parser.first_id)
+            self._see_all_open()
         for event in client.events:
             assert not event.type.startswith("stream:"), event
             assert event.json()["topic"] == event.type
@@ -110,7 +117,7 @@ class Page:
                 topic.past.append(said)
                 topic.since = place(base)
             elif event.own_id:
-                topic.received.append((place(base), said))
+                topic.receive(place(base), said, has_begun=event.type.startswith("execution:"))
             elif event.type.startswith("execution:"):
                 raise AssertionError(f"an event without an id: {event}")
             if event.own_id:
@@ -118,11 +125,11 @@ class Page:
         if client.parser.last_event_id:
             self._see(client.parser.last_event_id.partition("~")[0])
 
-    def _see_all_open(self, position: str) -> None:
-        """Note the first position without an opening; also executions that begin later are open."""
+    def _see_all_open(self) -> None:
+        """Note that all topics are open; executions that have shown nothing begin later."""
         for name, topic in self.topics.items():
             if name.startswith("execution:") and topic.since is None:
-                topic.since = place(position)
+                topic.since = _BEGINNING
 
     def _see(self, base: str) -> None:
         for name in self._opening:
