@@ -20,6 +20,7 @@ from harness.nats.container import NatsContainer, docker_is_running
 from harness.nats.deployment import NatsDeployment
 from harness.nats.server import NatsServer
 from harness.nats.site import install
+from harness.time_limit import end_waiting_tests
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.settings import CommonSettings
 
@@ -77,6 +78,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         (chosen if is_clustered else left_out).append(item)
     items[:] = chosen
     config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_timeout_set_timer() -> Iterator[None]:
+    """Let the time limit of a test also end one whose event loop waits."""
+    found = yield
+    end_waiting_tests()
+    return found
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -37,7 +37,7 @@ from tailrace_shared.workflow.definition import Definition
 
 TENANT = "default"
 
-_TIMEOUT_S: Final = 60.0
+_TIMEOUT_S: Final = 240.0
 # Read again after this time even without a notification.
 _POLL_INTERVAL_S: Final = 0.5
 

@@ -18,6 +18,7 @@ from harness.generators.random_workflows import checked
 from harness.models.log_invariants import Record
 from harness.nats.deployment import NatsDeployment
 from harness.processes.installation import TENANT
+from tailrace_shared.commands import time_limit
 from tailrace_shared.commands.execution_commands import Caller, Decision
 from tailrace_shared.errors import IllegalCommandError
 from tailrace_shared.execution.events import CommandRequested, StepCompleted
@@ -28,6 +29,7 @@ AT_ONCE: Final = 50
 TIMEOUT: Final = 0.5
 OFFSETS: Final = (-0.04, -0.02, -0.01, 0.0, 0.01)
 STEP: Final = 0.005
+_ANSWER_S: Final = 120.0
 
 
 class Aim:
@@ -48,8 +50,12 @@ class Aim:
 
 
 @pytest.fixture
-async def arena(isolated_nats: NatsDeployment, tmp_path: Path) -> AsyncIterator[Campaign]:
+async def arena(
+    isolated_nats: NatsDeployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Campaign]:
     """A campaign with two workers, to each of which a job may go."""
+    # Each request is answered, however busy the machine is.
+    monkeypatch.setattr(time_limit, "LIMIT_S", _ANSWER_S)
     async with campaign(isolated_nats, tmp_path, seed=2) as opened:
         opened.worker()
         opened.worker()
