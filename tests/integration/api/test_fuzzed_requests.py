@@ -106,7 +106,7 @@ def status_of(port: int, request: bytes) -> int | None:
     with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as connection:
         try:
             connection.sendall(request)
-            # The server answers nothing more once it has received the end.
+            # Once the server has received the end, it answers no further request.
             if not select.select([connection], [], [], PATIENCE_S)[0]:
                 connection.shutdown(socket.SHUT_WR)
             answer = connection.recv(64)
