@@ -14,6 +14,11 @@ test-cluster *args:
 test-retention *args:
     uv run pytest --retention-s 20 --timeout 900 tests/e2e/retention {{args}}
 
+# Run the tests that need a Kubernetes cluster, which starts on this machine. As root, with the Debian packages containerd,
+# runc, containernetworking-plugins, conntrack, iptables, mmdebstrap and golang-go. The first time Kubernetes is built.
+test-kubernetes *args:
+    python3 -m tools.kubernetes_tools && uv run pytest -n 0 --kubernetes {{args}} tests/e2e/kubernetes
+
 # Lint, format, types, import rules, writing rules, and the web packages.
 check:
     uv run ruff check && uv run ruff format --check && uv run mypy && uv run lint-imports && uv run python -m tools.writing_rules && uv run python -m tools.web_packages

@@ -30,7 +30,17 @@ _RETENTION_S: Final = 4
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options ``--require-docker``, ``--nats-nodes`` and ``--retention-s``."""
+    """Add the options of the tests."""
+    parser.addoption(
+        "--kubernetes",
+        action="store_true",
+        help="run the tests on a Kubernetes cluster too; the first time it is built, for minutes",
+    )
+    parser.addoption(
+        "--images",
+        type=Path,
+        help="folder with images of deploy/images/build.py for --kubernetes, instead of new ones",
+    )
     parser.addoption(
         "--require-docker",
         action="store_true",

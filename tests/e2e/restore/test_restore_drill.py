@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import nats
 import pyrage
 import pytest
 
@@ -22,7 +23,14 @@ from harness.nats.server import NatsServer
 from harness.processes.api_process import ApiProcess
 from harness.processes.service import Service
 from harness.sse.client import SseEvent, follow
+from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.nats.provision import without_server_metadata
+from tailrace_shared.nats.topology import EPOCH_KEY, EVENTS
 from tailrace_shared.position import StreamPosition
+from tailrace_shared.settings import CommonSettings
+from tailrace_shared.subjects import Subjects
+
+EVENTS_INFO: Final = f"STREAM.INFO.{Subjects(CommonSettings().prefix).stream(EVENTS)}"
 
 WORKFLOWS: Final[dict[str, dict[str, Any]]] = {
     "quick": {"nodes": {"a": {"type": "log", "with": {"message": "x"}}}},
@@ -204,6 +212,34 @@ async def test_the_restore_drill(drill: Drill, record_property: Callable[[str, A
 
     await _check_clients(drill, lost, waiting)
     await _check_derived(drill, waiting)
+
+
+async def test_a_restore_that_loses_the_epoch_fails_the_drill(
+    drill: Drill, record_property: Callable[[str, Any], None], monkeypatch: pytest.MonkeyPatch
+):
+    """Then ids of before name other events, and every client is reset."""
+    whole = drill.admin
+
+    def broken(*arguments: str) -> str:
+        text = whole(*arguments)
+        if arguments[0] == "restore":
+            asyncio.run(_forget_epoch(drill.nats.url))
+        return text
+
+    monkeypatch.setattr(drill, "admin", broken)
+    with pytest.raises(AssertionError, match="restored"):
+        await test_the_restore_drill(drill, record_property)
+
+
+async def _forget_epoch(nats_url: str) -> None:
+    client = await nats.connect(nats_url)
+    jetstream = JetStream(client)
+    info = await jetstream.api(EVENTS_INFO)
+    metadata = without_server_metadata(info["config"]["metadata"])
+    del metadata[EPOCH_KEY]
+    body = {**info["config"], "metadata": metadata}
+    await jetstream.api(EVENTS_INFO.replace("INFO", "UPDATE"), body)
+    await client.close()
 
 
 async def _check_clients(drill: Drill, lost: str, waiting: list[str]) -> None:

@@ -166,7 +166,9 @@ class SseClient:
         headers: Mapping[str, str] | None = None,
         body: Any = None,
         receive_buffer: int | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
+        self.host = host
         self.port = port
         self.status = 0
         self.headers: dict[str, str] = {}
@@ -188,7 +190,7 @@ class SseClient:
         if self._receive_buffer is not None:
             # Before connecting: the handshake announces the window.
             channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
-        await asyncio.get_running_loop().sock_connect(channel, ("127.0.0.1", self.port))
+        await asyncio.get_running_loop().sock_connect(channel, (self.host, self.port))
         limit = self._receive_buffer or 65536
         self._reader, self._writer = await asyncio.open_connection(sock=channel, limit=limit)
         self._writer.write(self._request)

@@ -1,0 +1,148 @@
+"""The chart, installed on a cluster."""
+
+import json
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import nats
+import yaml
+
+from harness.kubernetes.cluster import Cluster, CommandFailed, Resource, run
+from tailrace_shared.nats.jetstream import JetStream
+from tools.chart_schema import CHART
+
+_TIMEOUT: Final = "10m"
+
+
+class Release:
+    """A release in a namespace of its own, whose pods must be restricted.
+
+    Args:
+        cluster: where it runs.
+        helm: the path of Helm.
+        name: of the release and its namespace.
+        values: all that differs from the defaults of the chart.
+        chart: a copy of the chart, to change its templates.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        helm: str,
+        name: str,
+        values: Mapping[str, Any],
+        chart: Path = CHART,
+    ) -> None:
+        self._cluster = cluster
+        self._helm = helm
+        self._name = name
+        self._values = dict(values)
+        self.chart = chart
+
+    def install(self) -> None:
+        """Create the namespace and the volumes of the NATS servers, then install."""
+        self._cluster.kubectl("create", "namespace", self._name)
+        level = "pod-security.kubernetes.io/enforce=restricted"
+        self._cluster.kubectl("label", "namespace", self._name, level)
+        servers = self._values["nats"]["bundled"]["servers"]
+        claims = [f"data-{self._name}-nats-{number}" for number in range(servers)]
+        self._cluster.add_volumes(self._name, claims)
+        self._apply("install", {})
+
+    def upgrade(self, changes: Mapping[str, Any]) -> None:
+        """Upgrade with other values, at dotted paths; return when all pods are the new ones."""
+        self._apply("upgrade", changes)
+
+    def rollback(self) -> None:
+        """Go back to the revision before."""
+        self.helm("rollback", self._name, "--wait", f"--timeout={_TIMEOUT}")
+
+    def test(self) -> str:
+        """Run ``helm test``; return its output."""
+        return self.helm("test", self._name, "--logs")
+
+    def uninstall(self) -> None:
+        """Remove the release and its namespace."""
+        self.helm("uninstall", self._name, "--wait", f"--timeout={_TIMEOUT}")
+        self._cluster.kubectl("delete", "namespace", self._name)
+
+    def helm(self, *arguments: str) -> str:
+        """Run Helm in the namespace; return its output."""
+        options = ("--kubeconfig", str(self._cluster.config), "--namespace", self._name)
+        return run([self._helm, *arguments, *options], timeout=900)
+
+    def kubectl(self, *arguments: str, content: str | None = None) -> str:
+        """Run kubectl in the namespace; return its output."""
+        return self._cluster.kubectl("--namespace", self._name, *arguments, content=content)
+
+    def _apply(self, verb: str, changes: Mapping[str, Any]) -> None:
+        values = self._cluster.folder / f"{self._name}-values.yaml"
+        values.write_text(yaml.safe_dump(self._values))
+        settings = [f"--set-json={path}={json.dumps(value)}" for path, value in changes.items()]
+        options = ("--values", str(values), *settings, "--wait", f"--timeout={_TIMEOUT}")
+        self.helm(verb, self._name, str(self.chart), *options)
+
+    # What runs
+
+    def pods(self, component: str) -> list[Resource]:
+        """Return the pods of a component that are not being deleted, by name."""
+        label = f"app.kubernetes.io/component={component}"
+        found = self._cluster.get("pods", "-n", self._name, "-l", label)
+        alive = [each for each in found if "deletionTimestamp" not in each["metadata"]]
+        return sorted(alive, key=lambda each: str(each["metadata"]["name"]))
+
+    def address(self, service: str) -> str:
+        """Return the address of one of its Services inside the cluster."""
+        [found] = self._cluster.get("service", f"{self._name}-{service}", "-n", self._name)
+        return str(found["spec"]["clusterIP"])
+
+    @asynccontextmanager
+    async def jetstream(self) -> AsyncIterator[JetStream]:
+        """Connect to the bundled NATS servers."""
+        path = "go-template={{.data.token | base64decode}}"
+        token = self.kubectl("get", "secret", f"{self._name}-nats", "-o", path)
+        client = await nats.connect(f"nats://{token}@{self.address('nats')}:4222")
+        try:
+            yield JetStream(client)
+        finally:
+            await client.close()
+
+    def wait(self, kind: str, component: str) -> None:
+        """Wait until a Deployment or StatefulSet has all its pods, of the newest kind, ready."""
+        name = f"{kind}/{self._name}-{component}"
+        self.kubectl("rollout", "status", name, f"--timeout={_TIMEOUT}")
+
+    def evict(self, pod: str) -> bool:
+        """Ask for the eviction of a pod; return whether the disruption budget allows it."""
+        eviction = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": pod, "namespace": self._name},
+        }
+        path = f"/api/v1/namespaces/{self._name}/pods/{pod}/eviction"
+        try:
+            self._cluster.kubectl("create", "--raw", path, "-f", "-", content=json.dumps(eviction))
+        except CommandFailed as refused:
+            if "disruption budget" not in str(refused):
+                raise
+            return False
+        return True
+
+
+def container_of(pod: Resource) -> str:
+    """Return the id of a pod's container."""
+    [status] = pod["status"]["containerStatuses"]
+    return str(status["containerID"]).removeprefix("containerd://")
+
+
+def changed_chart(folder: Path, template: str, old: str, new: str) -> Path:
+    """Copy the chart, with another text in one of its templates; return the copy."""
+    copy = Path(shutil.copytree(CHART, folder / "tailrace"))
+    path = copy / "templates" / template
+    text = path.read_text()
+    assert text.count(old) == 1, f"{template} has {text.count(old)} times {old!r}"
+    path.write_text(text.replace(old, new))
+    return copy

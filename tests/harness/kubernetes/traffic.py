@@ -1,0 +1,285 @@
+"""Runs and clients that follow them while an installation changes, and what the clients saw.
+
+Runs start at a fixed rate. Each is followed by several clients, which reconnect as browsers do:
+after the delay that the server gave, with their last event id.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, Self
+from uuid import uuid4
+
+import httpx
+
+from harness.sse.client import SseClient, SseEvent
+
+WORKFLOW: Final = "traffic"
+NODES: Final[dict[str, Any]] = {
+    "first": {"type": "transform", "with": {"value": "${input.n}"}},
+    **{
+        name: {"type": "delay", "needs": [before], "with": {"duration": "1500ms"}}
+        for before, name in [("first", "a"), ("a", "b"), ("b", "c"), ("c", "d"), ("d", "e")]
+    },
+    **{
+        f"after-{name}": {"type": "transform", "needs": [name], "with": {"value": name}}
+        for name in "abcde"
+    },
+}
+"""A run takes eight seconds and more; it is waiting for most of them."""
+
+LONGEST_GAP_S: Final = 2.0
+"""Of 99 of 100 reconnects in a planned change, with the 250 to 750 ms that the server asks for."""
+
+_ENDS: Final = {"execution:completed", "execution:failed", "execution:cancelled"}
+_PATIENCE_S: Final = 300.0
+_DEFAULT_RETRY_MS: Final = 1000
+_START_PAUSE_S: Final = 0.2
+
+
+class Row(NamedTuple):
+    """What the clients saw in one phase.
+
+    Attributes:
+        cuts: streams that ended before their run, as HTTP requires (``ended``) or not (``torn``).
+        refused: starts that were not accepted at the first request.
+        gaps: seconds from the end of a stream to the next response of its client.
+        missing: events of the log that a client did not receive.
+        twice: events that a client received again.
+    """
+
+    phase: str
+    clients: int
+    executions: int
+    events: int
+    ended: int
+    torn: int
+    refused: int
+    missing: int
+    twice: int
+    gaps: Sequence[float]
+
+    def gap(self, quantile: float) -> float:
+        """Return a quantile of the gaps, in seconds; 0 without any."""
+        ordered = sorted(self.gaps)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * quantile))] if ordered else 0.0
+
+    @property
+    def is_undisturbed(self) -> bool:
+        """Whether clients saw a planned change: no error, and no long gap."""
+        return self.torn == 0 and self.refused == 0 and self.gap(0.99) < LONGEST_GAP_S
+
+    def markdown(self) -> str:
+        """Return the row of the table in docs/operations.md."""
+        gaps = " / ".join(f"{self.gap(each):.2f}" for each in (0.5, 0.99, 1.0))
+        cells = (
+            self.phase,
+            self.clients,
+            self.executions,
+            f"{self.events:,}",
+            f"{self.ended} + {self.torn}",
+            self.refused,
+            gaps,
+            f"{self.missing} / {self.twice}",
+        )
+        return f"| {' | '.join(map(str, cells))} |"
+
+
+HEAD: Final = (
+    "| during | clients | runs | events | streams ended + torn | starts repeated "
+    "| gap p50 / p99 / max (s) | missing / twice |\n|---|---|---|---|---|---|---|---|"
+)
+
+
+@dataclass(slots=True)
+class _Follower:
+    """One client of one run."""
+
+    execution: str
+    ids: list[str] = field(default_factory=list)
+    cuts: Counter[str] = field(default_factory=Counter)
+    gaps: list[float] = field(default_factory=list)
+    has_ended: bool = False
+    last_id: str = ""
+    _lost_at: float | None = None
+    _is_served: bool = False
+
+    async def follow(self, host: str, port: int) -> None:
+        """Receive the stream until the run has ended."""
+        path = f"/api/v1/sse/executions/{self.execution}/stream"
+        while True:
+            stream = SseClient(port, path, last_event_id=self.last_id, host=host)
+            self._is_served = False
+            opened_at = await self._receive(stream)
+            if self._is_served and opened_at is not None and self._lost_at is not None:
+                self.gaps.append(opened_at - self._lost_at)
+                self._lost_at = None
+            if self.has_ended:
+                return
+            if self._is_served:
+                self.cuts["ended" if stream.is_complete else "torn"] += 1
+            if self._lost_at is None:
+                self._lost_at = time.monotonic()
+            retry_ms = stream.parser.retry
+            await asyncio.sleep((_DEFAULT_RETRY_MS if retry_ms is None else retry_ms) / 1000)
+
+    async def _receive(self, stream: SseClient) -> float | None:
+        """Receive one response; return when it began, None if it did not."""
+        opened_at: float | None = None
+        with contextlib.suppress(OSError):
+            async with stream:
+                while not stream.is_complete and not self.has_ended:
+                    events = await stream.read()
+                    if events is None:
+                        break
+                    if opened_at is None and stream.status == 200:
+                        opened_at = time.monotonic()
+                    self._take(events)
+                    self.last_id = stream.parser.last_event_id or self.last_id
+        return opened_at
+
+    def _take(self, events: list[SseEvent]) -> None:
+        for event in events:
+            self._is_served |= event.type != "stream:refused"
+            if event.is_logged:
+                self.ids.append(event.id)
+                self.has_ended |= event.type in _ENDS
+
+
+class Traffic:
+    """Runs and followers in one phase.
+
+    Args:
+        host: the address of the API.
+        port: its port.
+        runs_per_second: how often a run starts.
+        followers: clients of each run.
+    """
+
+    def __init__(
+        self, host: str, port: int = 80, runs_per_second: float = 5, followers: int = 4
+    ) -> None:
+        self._host, self._port = host, port
+        self._interval_s = 1 / runs_per_second
+        self._followers_per_run = followers
+        self._http = httpx.AsyncClient(
+            base_url=f"http://{host}:{port}", trust_env=False, timeout=60
+        )
+        self._followers: list[_Follower] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._refused = 0
+        self._most_clients = 0
+        self._starter: asyncio.Task[None] | None = None
+        self.executions: list[str] = []
+        self.refusals: Counter[str] = Counter()
+
+    async def __aenter__(self) -> Self:
+        answer = await self._http.put(
+            f"/api/v1/workflows/{WORKFLOW}", json={"id": WORKFLOW, "nodes": NODES}
+        )
+        assert answer.is_success, answer.text
+        self._starter = asyncio.create_task(self._start_runs())
+        await self._until_first_runs_end()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in [*self._tasks, *([self._starter] if self._starter else [])]:
+            task.cancel()
+        await self._http.aclose()
+
+    async def _until_first_runs_end(self) -> None:
+        """Wait until as many runs end as begin."""
+        async with asyncio.timeout(_PATIENCE_S):
+            while not any(each.has_ended for each in self._followers):
+                await asyncio.sleep(0.1)
+                self._raise_errors()
+
+    async def finish(self, phase: str) -> Row:
+        """Start no more runs, wait until all have ended, and compare with their logs.
+
+        Raises:
+            AssertionError: a run did not complete.
+        """
+        assert self._starter is not None
+        self._starter.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._starter
+        async with asyncio.timeout(_PATIENCE_S):
+            await asyncio.gather(*self._tasks)
+        logs = {execution: await self._log(execution) for execution in self.executions}
+        missing = twice = 0
+        for each in self._followers:
+            received = Counter(each.ids)
+            missing += len(set(logs[each.execution]) - set(received))
+            twice += received.total() - len(received)
+            assert list(dict.fromkeys(each.ids)) == [
+                one for one in logs[each.execution] if one in received
+            ], f"{each.execution}: not in the order of the log"
+        cuts = sum((each.cuts for each in self._followers), Counter[str]())
+        return Row(
+            phase=phase,
+            clients=self._most_clients,
+            executions=len(self.executions),
+            events=sum(len(each.ids) for each in self._followers),
+            ended=cuts["ended"],
+            torn=cuts["torn"],
+            refused=self._refused,
+            missing=missing,
+            twice=twice,
+            gaps=[gap for each in self._followers for gap in each.gaps],
+        )
+
+    async def _start_runs(self) -> None:
+        next_at = time.monotonic()
+        while True:
+            await asyncio.sleep(max(0.0, next_at - time.monotonic()))
+            next_at += self._interval_s
+            self._spawn(self._run())
+
+    async def _run(self) -> None:
+        execution = await self._start()
+        self.executions.append(execution)
+        for _ in range(self._followers_per_run):
+            follower = _Follower(execution)
+            self._followers.append(follower)
+            self._spawn(follower.follow(self._host, self._port))
+        open_ = sum(not each.has_ended for each in self._followers)
+        self._most_clients = max(self._most_clients, open_)
+
+    async def _start(self) -> str:
+        """Start a run; repeat the request with the same key until it is accepted."""
+        key, attempts = uuid4().hex, 0
+        while True:
+            try:
+                answer = await self._http.post(
+                    f"/api/v1/workflows/{WORKFLOW}/runs",
+                    json={"input": {"n": 1}},
+                    headers={"Idempotency-Key": key},
+                )
+                if answer.status_code == 202:
+                    self._refused += attempts > 0
+                    return str(answer.json()["execution_id"])
+                assert answer.status_code in (429, 502, 503, 504), answer.text
+                self.refusals[str(answer.status_code)] += 1
+            except httpx.TransportError as error:
+                self.refusals[type(error).__name__] += 1
+            attempts += 1
+            await asyncio.sleep(_START_PAUSE_S)
+
+    async def _log(self, execution: str) -> list[str]:
+        """Return the ids of the events of a completed run."""
+        path = f"/api/v1/workflows/{WORKFLOW}/runs/{execution}"
+        document = (await self._http.get(path, params={"include_logs": "true"})).json()
+        assert document["status"] == "completed", document
+        return [each["id"] for each in document["logs"]]
+
+    def _spawn(self, work: Any) -> None:
+        self._tasks.add(asyncio.create_task(work))
+
+    def _raise_errors(self) -> None:
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and (error := task.exception()):
+                raise error
