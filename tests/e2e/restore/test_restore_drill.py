@@ -30,6 +30,8 @@ from tailrace_shared.position import StreamPosition
 from tailrace_shared.settings import CommonSettings
 from tailrace_shared.subjects import Subjects
 
+pytestmark = pytest.mark.timeout(600)  # four services start, on a machine that may be busy
+
 EVENTS_INFO: Final = f"STREAM.INFO.{Subjects(CommonSettings().prefix).stream(EVENTS)}"
 
 WORKFLOWS: Final[dict[str, dict[str, Any]]] = {
@@ -129,7 +131,7 @@ class Drill:
             env={"PATH": "/usr/bin:/bin", "NATS_URL": self.nats.url},
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=300,
             check=False,
         )
         assert ended.returncode == 0, ended.stderr
@@ -152,7 +154,7 @@ async def drill(tmp_path: Path) -> AsyncIterator[Drill]:
 
 async def _until(condition: Callable[[], Any]) -> None:
     """Wait for what clients receive."""
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(300):
         while not condition():  # noqa: ASYNC110 - many events of many clients
             await asyncio.sleep(0.05)
 
@@ -207,7 +209,7 @@ async def test_the_restore_drill(drill: Drill, record_property: Callable[[str, A
     drill.start()
     watching = [asyncio.create_task(drill.watch(each)) for each in drill.received]
     await asyncio.gather(*map(drill.approve, waiting))
-    async with asyncio.timeout(100):
+    async with asyncio.timeout(300):
         await asyncio.gather(*watching)
 
     await _check_clients(drill, lost, waiting)

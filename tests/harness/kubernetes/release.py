@@ -40,6 +40,8 @@ class Release:
         self._helm = helm
         self._name = name
         self._values = dict(values)
+        self._changes: dict[str, Any] = {}
+        self._before: dict[str, Any] = {}
         self.chart = chart
 
     def install(self) -> None:
@@ -50,14 +52,19 @@ class Release:
         servers = self._values["nats"]["bundled"]["servers"]
         claims = [f"data-{self._name}-nats-{number}" for number in range(servers)]
         self._cluster.add_volumes(self._name, claims)
-        self._apply("install", {})
+        self._apply("install")
 
     def upgrade(self, changes: Mapping[str, Any]) -> None:
-        """Upgrade with other values, at dotted paths; return when all pods are the new ones."""
-        self._apply("upgrade", changes)
+        """Upgrade with changed values, at dotted paths; return when all pods are the new ones.
+
+        Later upgrades keep the changes, unless a rollback follows.
+        """
+        self._before, self._changes = self._changes, {**self._changes, **changes}
+        self._apply("upgrade")
 
     def rollback(self) -> None:
         """Go back to the revision before."""
+        self._changes = self._before
         self.helm("rollback", self._name, "--wait", f"--timeout={_TIMEOUT}")
 
     def test(self) -> str:
@@ -78,10 +85,12 @@ class Release:
         """Run kubectl in the namespace; return its output."""
         return self._cluster.kubectl("--namespace", self._name, *arguments, content=content)
 
-    def _apply(self, verb: str, changes: Mapping[str, Any]) -> None:
+    def _apply(self, verb: str) -> None:
         values = self._cluster.folder / f"{self._name}-values.yaml"
         values.write_text(yaml.safe_dump(self._values))
-        settings = [f"--set-json={path}={json.dumps(value)}" for path, value in changes.items()]
+        settings = [
+            f"--set-json={path}={json.dumps(value)}" for path, value in self._changes.items()
+        ]
         options = ("--values", str(values), *settings, "--wait", f"--timeout={_TIMEOUT}")
         self.helm(verb, self._name, str(self.chart), *options)
 

