@@ -80,7 +80,7 @@ class Arena:
         self.outages.append((began, time.monotonic()))
 
     async def start_nodes(self) -> None:
-        """Start all nodes that do not run, and wait until the cluster is healthy."""
+        """Start all nodes that do not run or have given up, and wait until all are healthy."""
         await asyncio.to_thread(self.cluster.start)
 
 
@@ -146,7 +146,7 @@ async def fill_disk(arena: Arena) -> None:
     leader.disk.fill()
     await arena.lasts()
     leader.disk.free()
-    await asyncio.to_thread(arena.cluster.repair)
+    await arena.start_nodes()
 
 
 async def fill_disks(arena: Arena) -> None:
@@ -158,7 +158,7 @@ async def fill_disks(arena: Arena) -> None:
         await asyncio.sleep(_OUTAGE_S)
     for node in arena.cluster.nodes:
         node.disk.free()
-    await asyncio.to_thread(arena.cluster.repair)
+    await arena.start_nodes()
 
 
 async def read_only_disk(arena: Arena) -> None:
@@ -167,7 +167,7 @@ async def read_only_disk(arena: Arena) -> None:
     leader.disk.make_read_only()
     await arena.lasts()
     leader.disk.make_writable()
-    await asyncio.to_thread(arena.cluster.repair)
+    await arena.start_nodes()
 
 
 async def lose_data(arena: Arena) -> None:

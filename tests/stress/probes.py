@@ -11,6 +11,7 @@ from stress.callers import Outcome
 
 _INTERVAL_S: Final = 0.25
 _TIMEOUT_S: Final = 2.0
+"""Time within which a service must answer a probe."""
 _NOTICE_S: Final = 10.0
 """Time within which a service must report that it cannot work."""
 
@@ -20,11 +21,13 @@ class Answer(NamedTuple):
 
     Attributes:
         at: the time of the request (monotonic).
+        ended: the time of the answer.
         is_ready: whether it was 200.
         text: the body; the name of the error if there was no response.
     """
 
     at: float
+    ended: float
     is_ready: bool
     text: str
 
@@ -43,11 +46,12 @@ class Probes:
     def __init__(self, ports: Mapping[str, int], slack: float) -> None:
         self.answers: dict[str, list[Answer]] = {name: [] for name in ports}
         self._ports = ports
+        self._slack = slack
         self._notice = _NOTICE_S + slack
 
     async def run(self) -> None:
         """Probe until cancelled."""
-        async with httpx.AsyncClient(timeout=_TIMEOUT_S) as client:
+        async with httpx.AsyncClient(timeout=_TIMEOUT_S + self._slack) as client:
             await asyncio.gather(*(self._probe(client, name) for name in self._ports))
 
     async def _probe(self, client: httpx.AsyncClient, name: str) -> None:
@@ -56,9 +60,10 @@ class Probes:
             try:
                 answer = await client.get(f"http://127.0.0.1:{self._ports[name]}/readyz")
             except httpx.TransportError as error:
-                found = Answer(at, False, type(error).__name__)
+                found = Answer(at, time.monotonic(), False, type(error).__name__)
             else:
-                found = Answer(at, answer.status_code == 200, answer.text)
+                is_ready = answer.status_code == 200
+                found = Answer(at, time.monotonic(), is_ready, answer.text)
             self.answers[name].append(found)
             await asyncio.sleep(_INTERVAL_S)
 
@@ -87,12 +92,9 @@ class Probes:
         """
         problems = []
         for name, answers in self.answers.items():
-            before = [answer for answer in answers if answer.at + _TIMEOUT_S < faults[0]]
-            problems += [
-                f"{name} was not ready before the fault: {answer.text}"
-                for answer in before
-                if not answer.is_ready
-            ]
+            before = [answer for answer in answers if answer.ended < faults[0]]
+            if (unready := _longest_unready(before)) > self._slack:
+                problems.append(f"{name} was not ready for {unready:.1f} s before the fault")
             for began, ended in outages:
                 late = [
                     answer
@@ -129,18 +131,20 @@ class Probes:
 
     def longest_unready(self) -> Mapping[str, Any]:
         """Return the longest time that each service was not ready, in seconds."""
-        found = {}
-        for name, answers in self.answers.items():
-            longest, since = 0.0, None
-            for answer in answers:
-                if answer.is_ready:
-                    since = None
-                elif since is None:
-                    since = answer.at
-                if since is not None:
-                    longest = max(longest, answer.at - since + _INTERVAL_S)
-            found[name] = round(longest, 1)
-        return found
+        return {name: round(_longest_unready(answers), 1) for name, answers in self.answers.items()}
+
+
+def _longest_unready(answers: Sequence[Answer]) -> float:
+    """Return the longest time without an answer that the service is ready, in seconds."""
+    longest, since = 0.0, None
+    for answer in answers:
+        if answer.is_ready:
+            since = None
+        elif since is None:
+            since = answer.at
+        if since is not None:
+            longest = max(longest, answer.ended - since + _INTERVAL_S)
+    return longest
 
 
 def _failing(requests: Sequence[Outcome]) -> list[tuple[float, float]]:

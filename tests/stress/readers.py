@@ -13,8 +13,8 @@ from tailrace_shared.execution.commits import decode_slice, split_commit
 
 _RETRY_S: Final = 0.1
 _CONNECTION_S: Final = (0.2, 3.0)
-_SILENCE_S: Final = 5.0
-"""Time without a byte after which a client reconnects; several heartbeats."""
+_PATIENCE_S: Final = 60.0
+"""The longest life of a connection that brings nothing."""
 
 
 class Received(NamedTuple):
@@ -64,6 +64,8 @@ class Reader:
         self._ports = ports
         self._tenant = tenant
         self._source = source
+        # How many connections in a row were cut before they brought anything.
+        self._fruitless = 0
 
     async def read(self, until: Callable[[], bool] | None = None) -> None:
         """Read until a replica answers 204, or until a condition is true between connections."""
@@ -78,11 +80,15 @@ class Reader:
         self.connections.append(Connection(port, self.last_event_id, len(self.received)))
         headers = {"x-organization-id": self._tenant}
         client = SseClient(port, self.path, last_event_id=self.last_event_id, headers=headers)
-        lifetime = self._source.uniform(*_CONNECTION_S)
+        # A slow machine may need longer to open a stream than a connection lives.
+        lifetime = min(self._source.uniform(*_CONNECTION_S) * 2**self._fruitless, _PATIENCE_S)
+        self._fruitless += 1
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(lifetime), client as stream:
                 while (events := await stream.read()) is not None:
                     self._take(events)
+                    if events or stream.parser.comments or stream.parser.positions:
+                        self._fruitless = 0
                     self.last_event_id = stream.parser.last_event_id or self.last_event_id
                     if stream.is_complete:
                         break
@@ -164,14 +170,18 @@ class FeedReader(Reader):
     def __init__(self, ports: Sequence[int], tenant: str, source: Random) -> None:
         super().__init__(ports, "/api/realtime/events", tenant, source)
 
-    async def wrong(self) -> list[str]:
-        """Return how the received events differ from what a later client gets of the same part."""
+    async def wrong(self, bound: float) -> list[str]:
+        """Return how the received events differ from what a later client gets of the same part.
+
+        Args:
+            bound: the time for that client, in seconds.
+        """
         if len(self.received) < 2:
             return self.problems
         first, last = self.received[0], self.received[-1]
         replay = FeedReader(self._ports, self._tenant, self._source)
         replay.last_event_id = first.id
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(bound):
             await replay.read(lambda: last.id in {event.id for event in replay.received})
         replayed: list[Any] = []
         for event in replay.received:

@@ -16,7 +16,7 @@ from harness.processes.required_tools import skip_or_fail
 from stress.fault_kinds import KINDS
 
 _TESTS: Final = Path(__file__).parents[2]
-_TIMEOUT_S: Final = 900
+_TIMEOUT_S: Final = 1800
 _SIZE: Final = ("--executions", "16", "--clients", "16", "--seconds", "4")
 # How soon services report a fault depends on the machine: only the long form is exact.
 _PATIENCE: Final = ("--bound", "150", "--slack", "60")

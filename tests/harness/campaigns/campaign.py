@@ -46,7 +46,7 @@ from tailrace_shared.workflow.definition import Definition
 T = TypeVar("T")
 _POLL_INTERVAL_S: Final = 3.0
 """Interval of reading the log without a notification, which a killed NATS does not send."""
-_LIVE_INDEX_TIMEOUT_S: Final = 60.0
+_LIVE_INDEX_TIMEOUT_S: Final = 240.0
 """Time limit for ended executions to leave the live index."""
 
 

@@ -10,7 +10,7 @@ from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 
 _CHUNK_BYTES: Final = 128 * 1024
-_TIMEOUT_S: Final = 60.0
+_TIMEOUT_S: Final = 240.0
 _RETRY_S: Final = 0.1
 
 
@@ -73,8 +73,7 @@ async def _request(client: Client, subject: str, data: bytes) -> Msg:
 async def _ask(client: Client, what: str, body: dict[str, Any]) -> dict[str, Any]:
     subject = f"$JS.API.{what}"
     # The cluster may be electing a leader.
-    async with asyncio.timeout(_TIMEOUT_S):
-        answer = await client.request(subject, json.dumps(body).encode(), timeout=_TIMEOUT_S)
+    answer = await _request(client, subject, json.dumps(body).encode())
     return _checked(json.loads(answer.data))
 
 

@@ -17,8 +17,8 @@ from harness.nats.server import accepts, nats_server_binary
 _NODES: Final = 3
 _CLIENT_PORT, _ROUTE_PORT, _MONITOR_PORT = 4222, 6222, 8222
 _DISK_MB: Final = 384
-_START_TIMEOUT_S: Final = 60.0
-_PROBE_TIMEOUT_S: Final = 1.0
+_START_TIMEOUT_S: Final = 240.0
+_PROBE_TIMEOUT_S: Final = 5.0
 
 
 class FaultyNode:
@@ -35,6 +35,7 @@ class FaultyNode:
         self._folder = folder
         self._address = Network.address(number, Side.CLIENTS)
         self._process: subprocess.Popen[bytes] | None = None
+        self._was_enabled = False
         routes = ", ".join(
             f'"nats://{Network.address(peer, Side.PEERS)}:{_ROUTE_PORT}"' for peer in range(_NODES)
         )
@@ -70,6 +71,7 @@ class FaultyNode:
             server = [nats_server_binary(), "-c", str(self._folder / "nats.conf")]
             command = [*Network.inside(self.number), *server]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        self._was_enabled = False
 
     def kill(self) -> None:
         """Kill the server with SIGKILL."""
@@ -108,13 +110,19 @@ class FaultyNode:
     @property
     def has_given_up(self) -> bool:
         """Whether the server has shut JetStream down, as it does after failed writes."""
-        return bool((self._monitored("jsz") or {}).get("disabled"))
+        # It is disabled at the start, too.
+        return bool(self._figures().get("disabled")) and self._was_enabled
 
     def sees_all_peers(self) -> bool:
         """Return whether there is a meta leader and all peers have joined."""
-        figures = self._monitored("jsz") or {}
-        meta = figures.get("meta_cluster", {})
+        meta = self._figures().get("meta_cluster", {})
         return bool(meta.get("leader")) and meta.get("cluster_size") == _NODES
+
+    def _figures(self) -> dict[str, Any]:
+        """Return what the server says about its JetStream; empty without an answer."""
+        figures = self._monitored("jsz") or {}
+        self._was_enabled |= bool(figures) and not figures.get("disabled")
+        return figures
 
     def _monitored(self, page: str) -> dict[str, Any] | None:
         url = f"http://{self._address}:{_MONITOR_PORT}/{page}"
@@ -153,16 +161,20 @@ class FaultyCluster:
         return self.nodes[int(name.removeprefix("n"))]
 
     def start(self) -> None:
-        """Start all servers that do not run, and wait until all are healthy.
+        """Start all servers that do not run or have given up, and wait until all are healthy.
+
+        A server may give up long after the write that failed.
 
         Raises:
             AssertionError: the cluster does not become healthy.
         """
-        for node in self.nodes:
-            node.start()
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not all(node.sees_all_peers() and node.is_healthy() for node in self.nodes):
             assert time.monotonic() < deadline, "the cluster does not become healthy"
+            for node in self.nodes:
+                if node.has_given_up:
+                    node.kill()
+                node.start()
             time.sleep(0.05)
 
     def until_given_up(self) -> None:
@@ -175,13 +187,6 @@ class FaultyCluster:
         while not all(node.has_given_up for node in self.nodes):
             assert time.monotonic() < deadline, "JetStream survives what should end it"
             time.sleep(0.1)
-
-    def repair(self) -> None:
-        """Restart the servers that have shut JetStream down; raises as :meth:`start`."""
-        for node in self.nodes:
-            if node.has_given_up:
-                node.kill()
-        self.start()
 
     def kill(self) -> None:
         """Kill all servers at once."""

@@ -71,11 +71,11 @@ class Service:
         """Send SIGKILL: no handler runs and no job is handed over."""
         self._end(signal.SIGKILL)
 
-    def stop(self, timeout: float = 60.0) -> int:
+    def stop(self, timeout: float = 100.0) -> int:
         """Send SIGTERM, as a deployment does; return the exit code."""
         return self._end(signal.SIGTERM, timeout)
 
-    def wait(self, timeout: float = 30.0) -> int:
+    def wait(self, timeout: float = 100.0) -> int:
         """Wait until the process ends by itself; return its exit code."""
         assert self._process is not None
         return self._process.wait(timeout)
@@ -88,7 +88,7 @@ class Service:
         """Resume a frozen process with SIGCONT."""
         os.kill(self.pid, signal.SIGCONT)
 
-    def _end(self, how: signal.Signals, timeout: float = 60.0) -> int:
+    def _end(self, how: signal.Signals, timeout: float = 100.0) -> int:
         if self._process is None:
             return 0
         self._process.send_signal(how)
