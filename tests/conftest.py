@@ -42,12 +42,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="folder with images of deploy/images/build.py for --kubernetes, instead of new ones",
     )
     parser.addoption(
-        "--require-docker",
-        action="store_true",
-        default=bool(os.environ.get("CI")),
-        help="fail where no Docker engine runs (the default where CI is set)",
-    )
-    parser.addoption(
         "--nats-nodes",
         choices=_NATS_NODES,
         default="1",

@@ -17,6 +17,7 @@ from typing import Any, Final
 import httpx
 from playwright.async_api import Browser, Page, async_playwright
 
+from harness.processes.polling import until
 from harness.processes.tailrace_up import TailraceUp
 
 _ROOT: Final = Path(__file__).parents[3]
@@ -123,7 +124,7 @@ async def _seed(http: httpx.AsyncClient) -> dict[str, str]:
         await start("order-intake", {"po_number": f"PO-20{count}"})
         for order in orders:
             runs[f"purchase-{count}"] = await start("purchase-order", order)
-        await asyncio.sleep(1)
+        await asyncio.sleep(1)  # so that pages show runs of several moments
     runs["failed"] = await start("card-charge", {})
     for number in ("PO-2024-0117", "PO-2024-0118"):
         order = {**orders[0], "po_number": number}
@@ -131,26 +132,26 @@ async def _seed(http: httpx.AsyncClient) -> dict[str, str]:
     schedule = {"id": "every-morning", "workflow_id": "order-intake", "cron": "0 6 * * *"}
     (await http.post("/api/v1/schedules", json=schedule)).raise_for_status()
     # The run of the first picture is taken while it goes on; the others have ended by then.
-    await _wait_until(http, runs["approval"], "paused")
-    await asyncio.sleep(14)
+    await until(lambda: _is(http, runs["approval"], "paused"))
+    await until(lambda: _none_runs(http))
     runs["intake"] = await start("order-intake", {"po_number": "PO-2024-0120"})
     return runs
 
 
-async def _wait_until(http: httpx.AsyncClient, run: str, status: str) -> None:
-    while True:
-        if (await http.get(f"/api/v1/executions/{run}")).json()["status"] == status:
-            return
-        await asyncio.sleep(0.2)
+async def _is(http: httpx.AsyncClient, run: str, status: str) -> bool:
+    found: str = (await http.get(f"/api/v1/executions/{run}")).json()["status"]
+    return found == status
 
 
-async def _priced(http: httpx.AsyncClient, run: str) -> None:
-    """Wait until more than half of the prices are known."""
-    while True:
-        steps = (await http.get(f"/api/v1/executions/{run}")).json()["steps"]
-        if sum(each["status"] == "success" for each in steps) > _ITEMS * 0.6:
-            return
-        await asyncio.sleep(0.1)
+async def _none_runs(http: httpx.AsyncClient) -> bool:
+    runs = (await http.get("/api/v1/executions?limit=200")).json()["runs"]
+    return not any(run["status"] in {"queued", "running"} for run in runs)
+
+
+async def _is_priced(http: httpx.AsyncClient, run: str) -> bool:
+    """Return whether more than half of the prices are known."""
+    steps = (await http.get(f"/api/v1/executions/{run}")).json()["steps"]
+    return sum(each["status"] == "success" for each in steps) > _ITEMS * 0.6
 
 
 async def _open(browser: Browser, url: str, theme: Any) -> Page:
@@ -200,11 +201,11 @@ async def _take(system: TailraceUp, folder: Path) -> None:
                 await page.evaluate("path => { location.hash = path; }", f"#/{place}")
                 await page.locator("main h1").wait_for()
             if name == "run":
-                await _priced(http, runs["intake"])
+                await until(lambda: _is_priced(http, runs["intake"]))
             for page in pages.values():
-                await page.wait_for_timeout(700)
+                await page.locator(".skeleton").first.wait_for(state="detached")
             for theme, page in pages.items():
-                taken = await compressed(await page.screenshot(), blank)
+                taken = await compressed(await page.screenshot(animations="disabled"), blank)
                 (folder / f"{name}-{theme}.webp").write_bytes(taken)
         await browser.close()
 

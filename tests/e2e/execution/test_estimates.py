@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from harness.processes.polling import until
 from harness.processes.tailrace_up import TailraceUp
 from harness.sse.client import SseClient
 from tailrace import Client
@@ -43,11 +44,12 @@ def _run(client: Client, workflow: str) -> Logs:
 
 async def _recorded(api: httpx.AsyncClient, workflow: str, runs: int) -> None:
     """Wait until the statistics hold ``runs`` runs of every node."""
-    while True:
+
+    async def are_recorded() -> bool:
         stats = (await api.get(f"/api/v1/workflows/{workflow}/stats")).json()
-        if all(node["succeeded"] == runs for node in stats["nodes"]):
-            return
-        await asyncio.sleep(0.1)
+        return all(node["succeeded"] == runs for node in stats["nodes"])
+
+    await until(are_recorded)
 
 
 async def _documents(api: httpx.AsyncClient, execution: str) -> list[dict[str, Any]]:

@@ -78,7 +78,7 @@ async def test_afterwards_the_installation_is_idle(
 
     async def is_idle() -> bool:
         before = [(cpu_seconds(pid), memory_bytes(pid)) for pid in stack.pids.values()]
-        await asyncio.sleep(1)
+        await asyncio.sleep(1)  # what is measured: the CPU of a second
         after = [(cpu_seconds(pid), memory_bytes(pid)) for pid in stack.pids.values()]
         used = sum(now[0] - then[0] for now, then in zip(after, before, strict=True))
         record_property("CPU in a second", round(used, 2))

@@ -4,6 +4,7 @@ import asyncio
 from typing import Final
 from urllib.parse import urlsplit
 
+from harness.processes.polling import until
 from harness.processes.tailrace_up import TailraceUp
 from harness.sse.client import SseClient, SseEvent, follow
 from tailrace import Client
@@ -28,10 +29,12 @@ def exists(client: Client, execution: str) -> bool:
 
 
 async def deleted(client: Client, execution: str) -> None:
-    """Wait until an execution is deleted."""
-    async with asyncio.timeout(60):
-        while await asyncio.to_thread(exists, client, execution):  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
+    """Wait until an execution is deleted, which no stream reports."""
+
+    async def is_gone() -> bool:
+        return not await asyncio.to_thread(exists, client, execution)
+
+    await until(is_gone)
 
 
 async def run(client: Client, workflow: str = "resumed") -> str:
