@@ -151,7 +151,8 @@ async def _none_runs(http: httpx.AsyncClient) -> bool:
 async def _is_priced(http: httpx.AsyncClient, run: str) -> bool:
     """Return whether more than half of the prices are known."""
     steps = (await http.get(f"/api/v1/executions/{run}")).json()["steps"]
-    return sum(each["status"] == "success" for each in steps) > _ITEMS * 0.6
+    known = [each for each in steps if each["status"] == "success"]
+    return len(known) > _ITEMS * 0.6
 
 
 async def _open(browser: Browser, url: str, theme: Any) -> Page:
