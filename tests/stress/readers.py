@@ -15,6 +15,7 @@ _RETRY_S: Final = 0.1
 _CONNECTION_S: Final = (0.2, 3.0)
 _PATIENCE_S: Final = 60.0
 """The longest life of a connection that brings nothing."""
+_MAX_FRUITLESS: Final = 8
 
 
 class Received(NamedTuple):
@@ -82,7 +83,7 @@ class Reader:
         client = SseClient(port, self.path, last_event_id=self.last_event_id, headers=headers)
         # A slow machine may need longer to open a stream than a connection lives.
         lifetime = min(self._source.uniform(*_CONNECTION_S) * 2**self._fruitless, _PATIENCE_S)
-        self._fruitless += 1
+        self._fruitless = min(self._fruitless + 1, _MAX_FRUITLESS)
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(lifetime), client as stream:
                 while (events := await stream.read()) is not None:
