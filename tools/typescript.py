@@ -16,7 +16,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 from msgspec import inspect as types
@@ -230,6 +230,14 @@ def _object(name: str, fields: list[tuple[str, str, bool]]) -> str:
     return f"readonly {name}{mark}: {{ {text} }}"
 
 
+def _event_types(union: str) -> str:
+    """Return the types of all events as a constant, for clients that must name what they await."""
+    by_name = {kind.__name__: kind for kind in get_args(Event)}
+    tags = [by_name[name].__struct_config__.tag for name in union.split(" | ")]
+    listed = "\n".join(f"  {json.dumps(tag)}," for tag in tags)
+    return f"/** The types of these events. */\nexport const EVENT_TYPES = [\n{listed}\n] as const;"
+
+
 def typescript() -> str:
     """Return the types of routes and events as a TypeScript module."""
     generator = _Generator()
@@ -252,6 +260,7 @@ def typescript() -> str:
             _JSON_VALUE,
             *generator.declarations,
             f"/** An event of an execution's log. */\nexport type Event =\n{event};",
+            _event_types(union),
             _ROUTES.format(routes),
         ]
     )

@@ -197,13 +197,13 @@ class Client implements TailraceClient {
   async #open(token: string | null): Promise<Streams> {
     const { baseUrl = "", organization = "", maxTopics = DEFAULT_MAX_TOPICS } = this.options;
     const times = { ...DEFAULTS, ...this.options.stream };
-    const polls = this.options.transport === "polling";
-    const options: LeaderOptions = { baseUrl: absolute(baseUrl), maxTopics, times, polls };
+    const { transport = "fetch" } = this.options;
+    const options: LeaderOptions = { baseUrl: absolute(baseUrl), maxTopics, times, transport };
     const { sharing = "auto" } = this.options;
     const shared = this.#parts.shared === undefined ? browserShared() : this.#parts.shared;
     if (sharing === "none" || shared === null) return this.#alone(options);
     const user = `${organization} ${subjectOf(token)}`;
-    const name = `tailrace ${VERSION} ${options.baseUrl} ${user} ${JSON.stringify([times, polls])}`;
+    const name = `tailrace ${VERSION} ${options.baseUrl} ${user} ${JSON.stringify([times, transport])}`;
     const startWorker =
       this.#parts.startWorker === undefined ? startSharedWorker : this.#parts.startWorker;
     const canWork = sharing !== "locks" && !this.options.fetch && startWorker !== null;

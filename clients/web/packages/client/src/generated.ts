@@ -1512,6 +1512,28 @@ export type Event =
   | StepProgressed
   | StepLogged;
 
+/** The types of these events. */
+export const EVENT_TYPES = [
+  "execution:queued",
+  "execution:started",
+  "execution:completed",
+  "execution:failed",
+  "execution:cancelled",
+  "execution:finishing",
+  "execution:paused",
+  "execution:resumed",
+  "command:requested",
+  "step:started",
+  "step:completed",
+  "step:failed",
+  "step:retrying",
+  "step:expanded",
+  "step:skipped",
+  "step:waiting",
+  "step:progress",
+  "step:log",
+] as const;
+
 /** The operations of the API: path parameters, query, body and answer. */
 export interface Routes {
   readonly "GET /": {

@@ -12,14 +12,13 @@ import type { Delivery, Mirror, StreamPlace } from "./mirror.js";
 import { pollOf } from "./polls.js";
 import { type Credentials, type RawBlock, Stream } from "./stream.js";
 import type { Times } from "./times.js";
-import type { Block, Connection, Source } from "./types.js";
+import type { Block, ClientOptions, Connection, Source } from "./types.js";
 
 export interface LeaderOptions {
   readonly baseUrl: string;
   readonly maxTopics: number;
   readonly times: Times;
-  /** Whether to poll only, and open no stream. */
-  readonly polls: boolean;
+  readonly transport: NonNullable<ClientOptions["transport"]>;
 }
 
 /** What some tab wants; `visible` if it is on a screen. */
@@ -76,6 +75,8 @@ export class Leader {
   #cancelPrune: () => void = () => {};
   #nextId: number;
   #told = "";
+  readonly #isPollOnly: boolean;
+  readonly #fetch: Host["fetch"];
 
   /** @param emit passes a delivery to this mirror and to those of other tabs. */
   constructor(
@@ -87,6 +88,12 @@ export class Leader {
   ) {
     this.#host = host;
     this.#options = options;
+    this.#isPollOnly = options.transport === "polling";
+    this.#fetch =
+      options.transport === "eventsource"
+        ? async (url, init) =>
+            (await import("./eventsource.js")).open(host, options.baseUrl, url, init)
+        : (url, init) => host.fetch(url, init);
     this.#credentials = credentials;
     this.#mirror = mirror;
     this.#emit = emit;
@@ -117,14 +124,14 @@ export class Leader {
 
   pause(reason: Pause): void {
     this.#pauses.add(reason);
-    if (this.#options.polls) for (const held of this.#held.values()) this.#poll(held, false);
+    if (this.#isPollOnly) for (const held of this.#held.values()) this.#poll(held, false);
     this.#all({ type: "pause", reason });
   }
 
   resume(reason: Pause): void {
     this.#pauses.delete(reason);
     this.#all({ type: "resume", reason });
-    if (this.#options.polls) for (const held of this.#held.values()) this.#start(held);
+    if (this.#isPollOnly) for (const held of this.#held.values()) this.#start(held);
   }
 
   /** Check connections after a sleep of the machine. */
@@ -225,7 +232,7 @@ export class Leader {
   }
 
   #start(held: Held): void {
-    if (this.#options.polls) {
+    if (this.#isPollOnly) {
       if (!this.#pauses.size && !held.isPolling) this.#poll(held, true);
       return;
     }
@@ -237,7 +244,7 @@ export class Leader {
   #hold(sources: Source[], id = this.#nextId++): Held {
     const held = new Held(id, sources);
     const { times } = this.#options;
-    held.stream = new Stream(this.#host, times, this.#credentials, {
+    held.stream = new Stream(this.#host, this.#fetch, times, this.#credentials, {
       target: () => this.#target(held),
       received: (blocks, cursor) => this.#received(held, blocks, cursor),
       changed: () => this.#tell(),
@@ -392,14 +399,19 @@ export class Leader {
       .map((link) => ({ link, ...shown(link) }))
       .sort((one, other) => ranked.indexOf(one.state) - ranked.indexOf(other.state))[0];
     const pause = [...this.#pauses][0] ?? null;
-    const polls = this.#options.polls && pause === null && links.length > 0;
+    const polls = this.#isPollOnly && pause === null && links.length > 0;
     const connection: Partial<Connection> = {
       state: polls ? "connected" : (worst?.state ?? "disconnected"),
       detail: polls ? "polling" : worst ? worst.detail : pause,
       cause: worst?.link.cause ?? null,
       attempt: worst?.link.attempt ?? 0,
       nextAttemptAt: worst?.link.due ?? null,
-      transport: polls || worst?.link.polling ? "polling" : worst?.link.isLive ? "fetch" : null,
+      transport:
+        polls || worst?.link.polling
+          ? "polling"
+          : worst?.link.isLive
+            ? this.#options.transport
+            : null,
       streams: links.filter((link) => link.isLive).length,
     };
     const text = JSON.stringify(connection);

@@ -40,14 +40,23 @@ interface Refused {
 export class Stream {
   link: Link = NEW_LINK;
   readonly #host: Host;
+  readonly #fetch: Host["fetch"];
   readonly #times: Times;
   readonly #credentials: Credentials;
   readonly #owner: StreamOwner;
   readonly #timers = new Map<TimerName, () => void>();
   #abort: AbortController | null = null;
 
-  constructor(host: Host, times: Times, credentials: Credentials, owner: StreamOwner) {
+  /** @param fetch opens the streams. */
+  constructor(
+    host: Host,
+    fetch: Host["fetch"],
+    times: Times,
+    credentials: Credentials,
+    owner: StreamOwner,
+  ) {
     this.#host = host;
+    this.#fetch = fetch;
     this.#times = times;
     this.#credentials = credentials;
     this.#owner = owner;
@@ -105,7 +114,7 @@ export class Stream {
       };
       if (lastEventId) headers["Last-Event-ID"] = lastEventId;
       if (abort.signal.aborted) return;
-      const response = await this.#host.fetch(url, {
+      const response = await this.#fetch(url, {
         headers,
         signal: abort.signal,
         cache: "no-store",

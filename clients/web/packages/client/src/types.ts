@@ -42,7 +42,7 @@ export interface Connection {
   readonly nextAttemptAt: number | null;
   /** Time between the newest event's timestamp and its arrival, in ms; null before the first. */
   readonly behindMs: number | null;
-  readonly transport: "fetch" | "polling" | null;
+  readonly transport: "fetch" | "eventsource" | "polling" | null;
   /** How the streams are shared between the tabs of this browser. */
   readonly sharing: "worker" | "locks" | "none";
   /** Whether this tab holds the streams; always false with a worker. */
@@ -307,8 +307,11 @@ export interface ClientOptions {
   /** The organisation of all requests, where the token holds more than one. */
   readonly organization?: string;
   readonly fetch?: typeof fetch;
-  /** `polling` never opens a stream. Default `fetch`. */
-  readonly transport?: "fetch" | "polling";
+  /**
+   * `eventsource` opens streams with an EventSource and a ticket, which sees neither heartbeats nor
+   * events of unknown names; `polling` never opens a stream. Default `fetch`.
+   */
+  readonly transport?: "fetch" | "eventsource" | "polling";
   /** How tabs share streams. Default `auto`: a worker, else locks, else each tab alone. */
   readonly sharing?: "auto" | "worker" | "locks" | "none";
   readonly stream?: StreamOptions;

@@ -81,6 +81,19 @@ class StepDetails(StepDocument, kw_only=True):
     input_problem: str | msgspec.UnsetType = msgspec.UNSET
 
 
+class StepInput(msgspec.Struct):
+    """The input of a step.
+
+    Attributes:
+        input: The parameters of the last attempt, with secrets and sensitive values masked; null
+            before the first, and if they cannot be shown.
+        input_problem: Why the input cannot be shown; otherwise absent.
+    """
+
+    input: Any
+    input_problem: str | msgspec.UnsetType = msgspec.UNSET
+
+
 @dataclass(slots=True)
 class StepHistory:
     """Collects what happened to a step, event by event.

@@ -1,4 +1,4 @@
-"""The route of one step of a run, with all that is known of it."""
+"""The routes of one step of a run, with all that is known of it."""
 
 import asyncio
 import time
@@ -13,6 +13,7 @@ from tailrace_api.documents.run_document import step_document
 from tailrace_api.documents.step_document import (
     StepDetails,
     StepHistory,
+    StepInput,
     step_details,
     template_of,
     wanted_by,
@@ -39,7 +40,7 @@ _MAX_FETCHED_BYTES: Final = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class StepRoutes:
-    """The route of a step."""
+    """The routes of a step."""
 
     settings: ApiSettings
     log: ExecutionLog
@@ -66,8 +67,7 @@ class StepRoutes:
         problem = await self._fetch(history, definition)
         step = step_document(step_id, definition, history.state)
         # Expressions are evaluated in a thread, so that streams do not wait.
-        details = await self.threads.run(tenant, step_details, step, history, nodes, problem)
-        return json_response(details)
+        return await self.threads.run(tenant, step_details, step, history, nodes, problem)
 
     async def _history(self, tenant: str, execution: str, step_id: str) -> StepHistory:
         async def read() -> StepHistory:
