@@ -10,6 +10,7 @@ from harness.generators.hand_written_log import HandWrittenLog, completed
 from harness.nats.server import NatsServer
 from harness.processes.api_process import ApiProcess, api_replicas
 from harness.processes.polling import until
+from harness.web.chaos import chaos
 from harness.web.tabs import Tabs, tabs
 
 # The browser starts slowly on a loaded machine.
@@ -91,7 +92,7 @@ async def test_twelve_tabs_are_live_over_one_stream(site: Site):
         await check(opened, site)
 
 
-@pytest.mark.parametrize("ending", ["closed", "frozen"])
+@pytest.mark.parametrize("ending", ["closed", "crashed", "frozen"])
 async def test_another_tab_leads_when_the_leading_one_is_gone(site: Site, ending: str):
     async with tabs(site.log.execution, "locks", *site.ports) as opened:
         for _ in range(3):
@@ -102,9 +103,19 @@ async def test_another_tab_leads_when_the_leading_one_is_gone(site: Site, ending
         opened.pages.remove(before)
         if ending == "closed":
             await before.close()
+        elif ending == "crashed":
+            await opened.crash(before)
         else:
             await opened.freeze(before)
         await site.log.step("b")
         await opened.leader()
         await site.log.commit(completed(site.log.execution, None))
         await check(opened, site)
+
+
+@pytest.mark.parametrize("sharing", ["locks", "worker"])
+async def test_every_tab_has_every_event_once_whatever_happens(sharing: str):
+    """The short form of the campaign in `harness.web.chaos`."""
+    campaign = await chaos(10, 7, sharing)
+    assert campaign.problems == []
+    assert campaign.looks

@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-_REQUEST: Final = re.compile(rb"^GET (\S+) ")
+_REQUEST: Final = re.compile(rb"^(?:GET|POST) (\S+) ")
 _STREAM: Final = re.compile(r"[/-](?:stream|events)(?:\?|$)")
+_LENGTH: Final = re.compile(rb"(?i)^content-length: *(\d+)", re.MULTILINE)
 _LAST_EVENT_ID: Final = re.compile(rb"(?i)^last-event-id: *([^\r\n]*)", re.MULTILINE)
 # A response may follow the body of another; no body in these tests contains such a line.
 _STATUS: Final = re.compile(rb"HTTP/1\.1 (\d{3}) ")
@@ -35,6 +36,7 @@ class CuttingGateway:
         page: the HTML that it serves at ``/``.
         folders: folders that it serves, by the first part of the path: ``/client/index.js``.
         cut_at: text after which it cuts a connection, once.
+        refuses_streams: whether it closes connections that request a stream.
     """
 
     def __init__(self, *api_ports: int) -> None:
@@ -44,6 +46,8 @@ class CuttingGateway:
         self.page = ""
         self.folders: dict[str, Path] = {}
         self.cut_at = b""
+        self.refuses_streams = False
+        self._clients: set[asyncio.StreamWriter] = set()
         self._api_ports = itertools.cycle(api_ports)
         self._requested = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -53,15 +57,22 @@ class CuttingGateway:
         async with self._requested:
             await self._requested.wait_for(lambda: len(self.stream_requests) >= count)
 
+    def cut_all(self) -> None:
+        """Cut all connections."""
+        for writer in self._clients:
+            writer.close()
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection of a client."""
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             api = await asyncio.open_connection("127.0.0.1", next(self._api_ports))
             answering = asyncio.create_task(self._answers(api[0], writer))
+            self._clients.add(writer)
             try:
                 while True:
                     await self._request(reader, writer, api[1])
             finally:
+                self._clients.discard(writer)
                 answering.cancel()
                 api[1].close()
                 writer.close()
@@ -72,7 +83,6 @@ class CuttingGateway:
         writer: asyncio.StreamWriter,
         api: asyncio.StreamWriter,
     ) -> None:
-        # No client of these tests sends a body.
         head = await reader.readuntil(b"\r\n\r\n")
         found = _REQUEST.match(head)
         path = found.group(1).decode() if found else ""
@@ -90,7 +100,10 @@ class CuttingGateway:
                     StreamRequest(path, last.group(1).decode() if last else "")
                 )
                 self._requested.notify_all()
-        api.write(head)
+            if self.refuses_streams:
+                raise ConnectionAbortedError
+        length = _LENGTH.search(head)
+        api.write(head + (await reader.readexactly(int(length.group(1))) if length else b""))
 
     def _file(self, path: str) -> tuple[bytes, bytes] | None:
         path = path.partition("?")[0]

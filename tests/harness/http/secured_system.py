@@ -26,12 +26,12 @@ class SecuredSystem(NamedTuple):
 
     up: TailraceUp
 
-    def token(self, *organizations: str) -> str:
+    def token(self, *organizations: str, subject: str = "ada", scope: str = SCOPES) -> str:
         """Return a token for some organisations, valid for ten minutes."""
         claims = {
-            "sub": "ada",
+            "sub": subject,
             "orgs": organizations,
-            "scope": SCOPES,
+            "scope": scope,
             "exp": time.time() + 600,
         }
         return jwt.encode(claims, SECRET, algorithm="HS256")

@@ -33,9 +33,11 @@ class Windows:
         self._context = context
         self._url = url
 
-    async def open(self, path: str) -> Page:
-        """Open a page of the dashboard, such as ``runs``, in a new window."""
+    async def open(self, path: str, token: str | None = None) -> Page:
+        """Open a page of the dashboard, such as ``runs``, in a new window, signed in or not."""
         page = await self._context.new_page()
+        if token is not None:
+            await page.add_init_script(f"sessionStorage.setItem('tailrace.token', '{token}')")
         page.set_default_timeout(TIMEOUT_MS)
         page.on("console", lambda message: self.complaints.append(message.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))

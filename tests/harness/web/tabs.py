@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
 from playwright.async_api import BrowserContext, Page
@@ -18,17 +18,34 @@ _PAGE: Final = """<!doctype html>
   import { createClient } from "/client/index.js";
   const [execution, sharing] = location.search.slice(1).split("&");
   window.client = createClient({ sharing });
-  window.ids = [];
+  // FNV-1a over the events so far, so that a lost, doubled or exchanged one changes all after it.
+  const begin = () => {
+    window.ids = [];
+    window.hash = 2166136261;
+  };
+  const add = (text) => {
+    for (const char of text) window.hash = Math.imul(window.hash ^ char.charCodeAt(0), 16777619);
+  };
+  begin();
   client.connection.subscribe(() => {});
   client.observe(`execution:${execution}`, {
-    reset() {
-      window.ids = [];
+    reset: begin,
+    blocks(blocks) {
+      window.ids.push(...blocks.map(({ event, id }) => [event, id]));
+      for (const { event, data } of blocks) add(`${event} ${data.data.node_id ?? ""}\n`);
     },
-    blocks: (blocks) => window.ids.push(...blocks.map(({ event, id }) => [event, id])),
     ended() {},
   });
 </script>
 """
+
+
+def rolled_hash(texts: Iterable[str]) -> int:
+    """Return the hash that a tab has after some events, each a line ``<type> <node>``."""
+    value = 2166136261
+    for byte in "".join(texts).encode():
+        value = (value ^ byte) * 16777619 & 0xFFFFFFFF
+    return value
 
 
 class Tabs:
@@ -61,6 +78,12 @@ class Tabs:
             await self.until(page, "(events) => ids.length >= events", events)
         return [await page.evaluate("ids") for page in self.pages]
 
+    async def summary(self, page: Page, events: int) -> tuple[int, int]:
+        """Wait until a tab has so many events; return their number and their hash."""
+        await self.until(page, "(events) => ids.length >= events", events)
+        count, rolled = await page.evaluate("[ids.length, hash >>> 0]")
+        return count, rolled
+
     async def leader(self) -> Page:
         """Wait for a tab that leads."""
         while True:
@@ -76,6 +99,16 @@ class Tabs:
         await session.send("Debugger.enable")
         await session.send("Debugger.pause")
         await paused.wait()
+
+    async def crash(self, page: Page) -> None:
+        """Kill a tab's process."""
+        crashed = asyncio.Event()
+        page.once("crash", lambda _page: crashed.set())
+        session = await self._context.new_cdp_session(page)
+        # The process that should answer is gone.
+        asking = asyncio.ensure_future(session.send("Page.crash"))
+        await crashed.wait()
+        asking.cancel()
 
 
 @contextlib.asynccontextmanager

@@ -127,7 +127,11 @@ export class Stream {
         return;
       }
       input({ type: "answered", status: response.status, retryAfter: retryAfter || null });
-      if (response.status !== 200 || !response.body) return void response.body?.cancel();
+      if (response.status !== 200 || !response.body) {
+        // The refusal may have aborted the request, and its body with it.
+        await response.body?.cancel();
+        return;
+      }
       await this.#read(response.body, abort, input);
       input({ type: "closed", cause: null });
     } catch (error) {

@@ -23,6 +23,7 @@ export class Connection {
   #answer!: (response: Response) => void;
   #fail!: (error: Error) => void;
   #body: ReadableStreamDefaultController<Uint8Array> | null = null;
+  #problem: ReadableStreamDefaultController<Uint8Array> | null = null;
   readonly response: Promise<Response>;
 
   constructor(url: string, init: RequestInit) {
@@ -35,7 +36,9 @@ export class Connection {
     });
     init.signal?.addEventListener("abort", () => {
       this.isAborted = true;
-      this.#drop(new DOMException("aborted", "AbortError"));
+      const reason = new DOMException("aborted", "AbortError");
+      this.#problem?.error(reason);
+      this.#drop(reason);
     });
   }
 
@@ -64,7 +67,12 @@ export class Connection {
 
   reject(status: number, headers: Record<string, string> = {}): void {
     this.isOver = true;
-    this.#answer(new Response(status === 204 ? null : "{}", { status, headers }));
+    const body = new ReadableStream<Uint8Array>({
+      start: (controller) => {
+        this.#problem = controller;
+      },
+    });
+    this.#answer(new Response(status === 204 ? null : body, { status, headers }));
   }
 
   json(value: unknown): void {

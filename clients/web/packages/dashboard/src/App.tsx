@@ -1,6 +1,7 @@
 import { useConnection, useInbox } from "@tailrace/react";
 import { lazy, type ReactNode, Suspense, useEffect, useRef, useState } from "react";
 import type { Connection } from "./data/live.ts";
+import { Only, type Scope, useMay, useMe } from "./data/me.tsx";
 import { session } from "./data/session.ts";
 import { Finder } from "./Finder.tsx";
 import Overview from "./pages/Overview.tsx";
@@ -26,7 +27,7 @@ const Streams = lazy(() => import("./pages/Streams.tsx"));
 const Compare = lazy(() => import("./pages/Compare.tsx"));
 const Settings = lazy(() => import("./pages/Settings.tsx"));
 
-const PAGES: [path: string, name: string, Icon: () => ReactNode, key: string][] = [
+const PAGES: [path: string, name: string, Icon: () => ReactNode, key: string, scope?: Scope][] = [
   ["", "Overview", icons.Overview, "o"],
   ["workflows", "Workflows", icons.Flow, "w"],
   ["runs", "Runs", icons.Play, "r"],
@@ -35,7 +36,7 @@ const PAGES: [path: string, name: string, Icon: () => ReactNode, key: string][] 
   ["feed", "Feed", icons.FeedIcon, "f"],
   ["performance", "Performance", icons.Chart, "e"],
   ["schedules", "Schedules", icons.Clock, "s"],
-  ["dead-letters", "Dead letters", icons.Dead, "d"],
+  ["dead-letters", "Dead letters", icons.Dead, "d", "operator"],
   ["streams", "Streams", icons.Plug, "t"],
   ["settings", "Settings", icons.Gear, ","],
 ];
@@ -86,7 +87,7 @@ export function App() {
   useShortcuts(() => setHelp(true));
   const isSignedOut = useConnection().detail === "unauthorized";
   const page = path[0] ?? "";
-  const name = PAGES.find(([each]) => each === page)?.[1];
+  const [, name, , , scope] = PAGES.find(([each]) => each === page) ?? [];
   useEffect(() => {
     if (name && page !== "runs") document.title = `${name} · Tailrace`;
   }, [name, page]);
@@ -116,12 +117,45 @@ export function App() {
             </div>
           }
         >
-          {isSignedOut ? <SignIn /> : pageOf(path)}
+          {isSignedOut ? (
+            <SignIn />
+          ) : scope ? (
+            <Guarded scope={scope}>{pageOf(path)}</Guarded>
+          ) : (
+            pageOf(path)
+          )}
         </Suspense>
       </main>
       <Toasts />
       {help ? <Keys onClose={() => setHelp(false)} /> : null}
     </div>
+  );
+}
+
+/** A page that asks the API only if the token allows it. */
+function Guarded({ scope, children }: { scope: Scope; children: ReactNode }) {
+  const isKnown = useMe() !== undefined;
+  return (
+    <Only
+      scope={scope}
+      others={
+        <div className="page">
+          <div className="card">
+            {isKnown ? (
+              <Empty title="Your token does not allow this">
+                <span>
+                  This page needs the scope <code>{scope}</code>.
+                </span>
+              </Empty>
+            ) : (
+              <Loading />
+            )}
+          </div>
+        </div>
+      }
+    >
+      {children}
+    </Only>
   );
 }
 
@@ -131,9 +165,10 @@ function focusMain(): void {
 
 function Nav({ page }: { page: string }) {
   const { total } = useInbox();
+  const isOperator = useMay("operator");
   return (
     <nav className="nav" aria-label="Pages">
-      {PAGES.map(([path, name, Icon]) => (
+      {PAGES.filter(([, , , , scope]) => !scope || isOperator).map(([path, name, Icon]) => (
         <Link
           key={path}
           href={`#/${path}`}

@@ -1,11 +1,14 @@
 /** What the pages read of the API's documents. */
-import type { ExecutionStatus as RunStatus, StepStatus } from "@tailrace/client";
+import type { Routes, ExecutionStatus as RunStatus, StepStatus } from "@tailrace/client";
 
 export type { PausedWorkflow as PausedEntry } from "@tailrace/client";
 export type { RunStatus, StepStatus };
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 export type Schema = { [key: string]: Json };
+
+/** The caller: what its token allows. Null stands for everything. */
+export type Me = Routes["GET /api/v1/me"]["answer"];
 
 export interface RunSummary {
   execution_id: string;

@@ -5,7 +5,8 @@ import type { DeadLetter, DeadLetterDocument } from "../data/types.ts";
 import { count } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
 import { JsonView } from "../ui/json.tsx";
-import { Ago, Command, Empty, Failure, Loading, Title } from "../ui/parts.tsx";
+import { Ago, Command, Empty, Failure, Loading, Side, Title } from "../ui/parts.tsx";
+import { Listed, Table } from "../ui/tables.tsx";
 
 const refresh = () => client.invalidateQueries({ queryKey: ["dead-letters"] });
 
@@ -41,80 +42,72 @@ export default function DeadLetters() {
         {letters.length ? <span className="muted">· {count(letters.length, "job")}</span> : null}
       </Title>
       <div className={`run-body ${chosen ? "" : "alone"}`}>
-        <div className="card scroll-x" style={{ alignSelf: "start" }}>
-          {found.isError ? <Failure error={found.error} retry={() => found.refetch()} /> : null}
-          {found.isPending ? <Loading /> : null}
-          {found.data && !letters.length ? (
+        <Listed
+          found={found}
+          count={(data) => data.dead_letters.length}
+          empty={
             <Empty title="No dead letters" icon={<icons.Dead />}>
               <span>
                 A job that fails for good comes here with its traceback, to be replayed or deleted.
               </span>
             </Empty>
-          ) : null}
-          {letters.length ? (
-            <table className="table">
-              <thead>
-                <tr>
-                  <th scope="col">Job</th>
-                  <th scope="col" className="hide-narrow">
-                    Queue
-                  </th>
-                  <th scope="col">Error</th>
-                  <th scope="col" className="num hide-narrow">
-                    Deliveries
-                  </th>
-                  <th scope="col">Died</th>
-                  <th scope="col">
-                    <span className="visually-hidden">Actions</span>
-                  </th>
+          }
+        >
+          {() => (
+            <Table
+              columns={[
+                "Job",
+                ["Queue", "hide-narrow"],
+                "Error",
+                ["Deliveries", "num hide-narrow"],
+                "Died",
+                "",
+              ]}
+            >
+              {letters.map((letter) => (
+                <tr key={letter.id} data-selected={letter.id === chosen || undefined}>
+                  <td>
+                    <button
+                      type="button"
+                      className="btn quiet"
+                      data-row=""
+                      onClick={() => setChosen(letter.id)}
+                    >
+                      {letter.actor ?? letter.reason}
+                    </button>
+                  </td>
+                  <td className="clip hide-narrow">
+                    <code>{letter.queue}</code>
+                  </td>
+                  <td className="clip log-error" title={letter.error}>
+                    {letter.error}
+                  </td>
+                  <td className="num muted hide-narrow">{letter.deliveries}</td>
+                  <td className="muted">
+                    <Ago at={letter.died_at} />
+                  </td>
+                  <td className="num nowrap">
+                    <Command
+                      run={() => act("POST", `api/v1/dead-letters/${letter.id}/replay`)}
+                      done="Back on its queue"
+                      label={`Replay job ${letter.id}`}
+                    >
+                      <icons.Again /> Replay
+                    </Command>{" "}
+                    <Command
+                      run={() => act("DELETE", `api/v1/dead-letters/${letter.id}`)}
+                      done="Deleted"
+                      className="icon danger"
+                      label={`Delete job ${letter.id}`}
+                    >
+                      <icons.Bin />
+                    </Command>
+                  </td>
                 </tr>
-              </thead>
-              <tbody>
-                {letters.map((letter) => (
-                  <tr key={letter.id} data-selected={letter.id === chosen || undefined}>
-                    <td>
-                      <button
-                        type="button"
-                        className="btn quiet"
-                        data-row=""
-                        onClick={() => setChosen(letter.id)}
-                      >
-                        {letter.actor ?? letter.reason}
-                      </button>
-                    </td>
-                    <td className="clip hide-narrow">
-                      <code>{letter.queue}</code>
-                    </td>
-                    <td className="clip log-error" title={letter.error}>
-                      {letter.error}
-                    </td>
-                    <td className="num muted hide-narrow">{letter.deliveries}</td>
-                    <td className="muted">
-                      <Ago at={letter.died_at} />
-                    </td>
-                    <td className="num nowrap">
-                      <Command
-                        run={() => act("POST", `api/v1/dead-letters/${letter.id}/replay`)}
-                        done="Back on its queue"
-                        label={`Replay job ${letter.id}`}
-                      >
-                        <icons.Again /> Replay
-                      </Command>{" "}
-                      <Command
-                        run={() => act("DELETE", `api/v1/dead-letters/${letter.id}`)}
-                        done="Deleted"
-                        className="icon danger"
-                        label={`Delete job ${letter.id}`}
-                      >
-                        <icons.Bin />
-                      </Command>
-                    </td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          ) : null}
-        </div>
+              ))}
+            </Table>
+          )}
+        </Listed>
         {chosen ? <Letter id={chosen} onClose={() => setChosen(null)} /> : null}
       </div>
     </div>
@@ -127,19 +120,7 @@ function Letter({ id, onClose }: { id: number; onClose: () => void }) {
     queryFn: () => get<DeadLetterDocument>(`api/v1/dead-letters/${id}`),
   });
   return (
-    <aside className="card side">
-      <div className="card-head">
-        <h2>Job {id}</h2>
-        <span className="grow" />
-        <button
-          type="button"
-          className="btn quiet icon"
-          aria-label="Close the job"
-          onClick={onClose}
-        >
-          <icons.Close />
-        </button>
-      </div>
+    <Side title={<h2>Job {id}</h2>} close="Close the job" onClose={onClose}>
       {letter.isError ? <Failure error={letter.error} /> : null}
       {letter.data ? (
         <>
@@ -150,6 +131,6 @@ function Letter({ id, onClose }: { id: number; onClose: () => void }) {
       ) : (
         <Loading />
       )}
-    </aside>
+    </Side>
   );
 }

@@ -2,10 +2,11 @@ import { useInbox } from "@tailrace/react";
 import { useQuery } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
 import { get } from "../data/api.ts";
+import { Only } from "../data/me.tsx";
 import { useNow } from "../data/store.ts";
 import type { PausedEntry, RunDocument } from "../data/types.ts";
 import { go, href, usePlace, withQuery } from "../router.tsx";
-import { DecisionForm } from "../run/DecisionForm.tsx";
+import { DecisionForm, NoDecision } from "../run/DecisionForm.tsx";
 import { count, duration, until } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
 import { JsonView } from "../ui/json.tsx";
@@ -173,13 +174,15 @@ function Detail({
         {run.isPending ? (
           <Loading rows={3} />
         ) : (
-          <DecisionForm
-            executionId={entry.executionId}
-            nodeId={entry.pausedAt}
-            schema={step?.waiting_for?.form}
-            isOver={isOver}
-            onSent={keep}
-          />
+          <Only scope="executions:write" others={<NoDecision />}>
+            <DecisionForm
+              executionId={entry.executionId}
+              nodeId={entry.pausedAt}
+              schema={step?.waiting_for?.form}
+              isOver={isOver}
+              onSent={keep}
+            />
+          </Only>
         )}
       </div>
       <h2 className="card-head" style={{ borderTop: "1px solid var(--line)" }}>

@@ -4,6 +4,7 @@ import { href } from "../router.tsx";
 import { count, duration, percent } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
 import { Empty, Failure, Loading, Title } from "../ui/parts.tsx";
+import { Table } from "../ui/tables.tsx";
 import { Spark } from "./Spark.tsx";
 
 export default function Performance() {
@@ -63,59 +64,48 @@ export default function Performance() {
       <section className="card scroll-x">
         <h2>Workflows, the slowest first</h2>
         {numbers.workflows.length ? (
-          <table className="table">
-            <thead>
-              <tr>
-                <th scope="col">Workflow</th>
-                <th scope="col">p90</th>
-                <th scope="col" className="num">
-                  p50
-                </th>
-                <th scope="col" className="num hide-narrow">
-                  p99
-                </th>
-                <th scope="col" className="num hide-narrow">
-                  Completed
-                </th>
-                <th scope="col" className="num">
-                  Failed
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {[...numbers.workflows]
-                .sort((a, b) => (b.run_latency.p90_ms ?? 0) - (a.run_latency.p90_ms ?? 0))
-                .map((each) => (
-                  <tr key={each.workflow_id}>
-                    <td className="clip">
-                      <a
-                        className="cell"
-                        data-row=""
-                        href={`${href("workflows", each.workflow_id)}?tab=nodes`}
-                      >
-                        {each.workflow_id}
-                      </a>
-                    </td>
-                    <td style={{ minWidth: 160 }}>
-                      <span className="row tight">
-                        <span className="bar" style={{ flex: 1 }}>
-                          <i
-                            style={{ width: `${((each.run_latency.p90_ms ?? 0) / worst) * 100}%` }}
-                          />
-                        </span>
-                        <span className="muted nowrap" style={{ minWidth: 62 }}>
-                          {duration(each.run_latency.p90_ms)}
-                        </span>
+          <Table
+            columns={[
+              "Workflow",
+              "p90",
+              ["p50", "num"],
+              ["p99", "num hide-narrow"],
+              ["Completed", "num hide-narrow"],
+              ["Failed", "num"],
+            ]}
+          >
+            {[...numbers.workflows]
+              .sort((a, b) => (b.run_latency.p90_ms ?? 0) - (a.run_latency.p90_ms ?? 0))
+              .map((each) => (
+                <tr key={each.workflow_id}>
+                  <td className="clip">
+                    <a
+                      className="cell"
+                      data-row=""
+                      href={`${href("workflows", each.workflow_id)}?tab=nodes`}
+                    >
+                      {each.workflow_id}
+                    </a>
+                  </td>
+                  <td style={{ minWidth: 160 }}>
+                    <span className="row tight">
+                      <span className="bar" style={{ flex: 1 }}>
+                        <i
+                          style={{ width: `${((each.run_latency.p90_ms ?? 0) / worst) * 100}%` }}
+                        />
                       </span>
-                    </td>
-                    <td className="num muted">{duration(each.run_latency.p50_ms)}</td>
-                    <td className="num muted hide-narrow">{duration(each.run_latency.p99_ms)}</td>
-                    <td className="num hide-narrow">{each.ended.completed.toLocaleString("en")}</td>
-                    <td className="num">{each.ended.failed.toLocaleString("en")}</td>
-                  </tr>
-                ))}
-            </tbody>
-          </table>
+                      <span className="muted nowrap" style={{ minWidth: 62 }}>
+                        {duration(each.run_latency.p90_ms)}
+                      </span>
+                    </span>
+                  </td>
+                  <td className="num muted">{duration(each.run_latency.p50_ms)}</td>
+                  <td className="num muted hide-narrow">{duration(each.run_latency.p99_ms)}</td>
+                  <td className="num hide-narrow">{each.ended.completed.toLocaleString("en")}</td>
+                  <td className="num">{each.ended.failed.toLocaleString("en")}</td>
+                </tr>
+              ))}
+          </Table>
         ) : (
           <Empty title="No run has ended yet" icon={<icons.Chart />}>
             <span>Durations appear here as runs end.</span>

@@ -2,6 +2,7 @@ import { progressOf } from "@tailrace/client";
 import { useQuery } from "@tanstack/react-query";
 import { lazy, type ReactNode, Suspense, useEffect, useMemo, useState } from "react";
 import { get, post } from "../data/api.ts";
+import { useMay } from "../data/me.tsx";
 import { useNow, useOwned, useStore } from "../data/store.ts";
 import type {
   GraphDocument,
@@ -18,6 +19,7 @@ import { RunStore } from "../run/runStore.ts";
 import { Scrubber } from "../run/Scrubber.tsx";
 import { StepPanel } from "../run/StepPanel.tsx";
 import { whyOf } from "../run/why.ts";
+import { Field } from "../ui/fields.tsx";
 import { count, duration, moment } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
 import { JsonView } from "../ui/json.tsx";
@@ -265,6 +267,7 @@ function RunHead(props: { run: RunState; graph: GraphDocument | null; at: number
   const { run, graph, at } = props;
   const now = useNow();
   const [sheet, setSheet] = useState<"rerun" | "cancel" | null>(null);
+  const may = useMay("executions:write");
   const ended = isEnded(run);
   const since = run.started_at ?? run.created_at;
   const progress = graph && run.status === "running" ? progressOf(run, graph.nodes.length) : null;
@@ -294,7 +297,7 @@ function RunHead(props: { run: RunState; graph: GraphDocument | null; at: number
         <a className="btn" href={href("compare", run.execution_id)}>
           <icons.Compare /> Compare
         </a>
-        {ended ? (
+        {!may ? null : ended ? (
           <button type="button" className="btn" onClick={() => setSheet("rerun")}>
             <icons.Again /> Rerun…
           </button>
@@ -365,16 +368,11 @@ function CancelSheet({ run, onClose }: { run: RunState; onClose: () => void }) {
         {count(open.length, "step")} that {open.length === 1 ? "has" : "have"} begun will be
         cancelled, no further one starts. What succeeded is kept; a rerun can go on from there.
       </p>
-      <div className="field">
-        <label htmlFor="reason">Reason, for the log</label>
-        <input
-          id="reason"
-          className="input"
-          value={reason}
-          maxLength={500}
-          onChange={(event) => setReason(event.target.value)}
-        />
-      </div>
+      <Field
+        label="Reason, for the log"
+        value={reason}
+        onChange={(text) => setReason(text.slice(0, 500))}
+      />
     </Sheet>
   );
 }
@@ -388,6 +386,7 @@ interface WhyProps {
 
 function WhyLine({ run, usual, select, isLive }: WhyProps) {
   const now = useNow();
+  const may = useMay("executions:write");
   const why = whyOf(run, usual, now);
   if (!why) return null;
   const { step } = why;
@@ -398,7 +397,7 @@ function WhyLine({ run, usual, select, isLive }: WhyProps) {
         {step ? <strong>{titleOf(step)}</strong> : null} {why.answer}
       </span>
       <span className="grow" />
-      {step && why.action === "decide" && isLive ? (
+      {step && why.action === "decide" && isLive && may ? (
         <button type="button" className="btn primary" onClick={() => select(step.node_id)}>
           Decide…
         </button>

@@ -1,20 +1,20 @@
-import { useState } from "react";
 import { type RunFilter, useRunList } from "../data/hooks.ts";
 import { useWorkflows } from "../data/queries.ts";
 import { useNow } from "../data/store.ts";
 import type { RunSummary } from "../data/types.ts";
 import { go, href, Link, usePlace, withQuery } from "../router.tsx";
+import { Workflows } from "../ui/fields.tsx";
 import { duration } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
 import { Ago, Empty, Failure, Loading, Title } from "../ui/parts.tsx";
 import { StatusWord, wordOf } from "../ui/status.tsx";
-import { StartSheet } from "./starting.tsx";
+import { Table } from "../ui/tables.tsx";
+import { StartButton } from "./starting.tsx";
 
 const STATUSES = ["", "running", "queued", "paused", "completed", "failed", "cancelled"];
 
 export default function Runs() {
   const { query } = usePlace();
-  const [isStarting, setStarting] = useState(false);
   const workflows = useWorkflows();
   const filter: RunFilter = {
     status: query.get("status") ?? "",
@@ -29,13 +29,7 @@ export default function Runs() {
   const isFiltered = Boolean(filter.status || filter.workflow || text);
   return (
     <div className="page">
-      <Title
-        aside={
-          <button type="button" className="btn primary" onClick={() => setStarting(true)}>
-            <icons.Play /> Start a run
-          </button>
-        }
-      >
+      <Title aside={<StartButton workflow={filter.workflow ?? ""}>Start a run</StartButton>}>
         Runs
       </Title>
       <div className="filters">
@@ -57,11 +51,7 @@ export default function Runs() {
           onChange={(event) => go(withQuery({ workflow: event.target.value, cursor: "" }))}
         >
           <option value="">All workflows</option>
-          {workflows.data?.workflows.map((workflow) => (
-            <option key={workflow.workflow_id} value={workflow.workflow_id}>
-              {workflow.name}
-            </option>
-          ))}
+          <Workflows all={workflows.data?.workflows} />
         </select>
         {text ? (
           <a className="btn" href={withQuery({ q: "" })}>
@@ -100,9 +90,6 @@ export default function Runs() {
           ) : null}
         </div>
       ) : null}
-      {isStarting ? (
-        <StartSheet workflow={filter.workflow ?? ""} onClose={() => setStarting(false)} />
-      ) : null}
     </div>
   );
 }
@@ -110,6 +97,8 @@ export default function Runs() {
 export function namesOf(workflows: { workflow_id: string; name: string }[] | undefined) {
   return new Map(workflows?.map((each) => [each.workflow_id, each.name]));
 }
+
+const COLUMNS = ["Status", "Workflow", ["Run", "hide-narrow"], "Started", ["Took", "num"]] as const;
 
 interface TableProps {
   runs: RunSummary[];
@@ -119,54 +108,34 @@ interface TableProps {
 
 export function RunTable({ runs, names, isShort }: TableProps) {
   return (
-    <table className="table">
-      <thead>
-        <tr>
-          <th scope="col">Status</th>
-          <th scope="col">Workflow</th>
-          <th scope="col" className="hide-narrow">
-            Run
-          </th>
-          <th scope="col">Started</th>
-          <th scope="col" className="num">
-            Took
-          </th>
+    <Table columns={isShort ? COLUMNS : [...COLUMNS, ["Error", "hide-narrow"]]}>
+      {runs.map((run) => (
+        <tr key={run.execution_id} data-run={run.execution_id}>
+          <td>
+            <StatusWord status={run.status} />
+          </td>
+          <td className="clip">
+            <a className="cell" data-row="" href={href("runs", run.execution_id)}>
+              {names.get(run.workflow_id) ?? run.workflow_id}
+            </a>
+          </td>
+          <td className="hide-narrow">
+            <code className="muted">{run.execution_id.slice(0, 18)}</code>
+          </td>
+          <td className="muted">
+            <Ago at={run.started_at ?? run.created_at} />
+          </td>
+          <td className="num muted nowrap">
+            <Took run={run} />
+          </td>
           {isShort ? null : (
-            <th scope="col" className="hide-narrow">
-              Error
-            </th>
+            <td className="clip muted hide-narrow" title={run.error ?? undefined}>
+              {run.error}
+            </td>
           )}
         </tr>
-      </thead>
-      <tbody>
-        {runs.map((run) => (
-          <tr key={run.execution_id} data-run={run.execution_id}>
-            <td>
-              <StatusWord status={run.status} />
-            </td>
-            <td className="clip">
-              <a className="cell" data-row="" href={href("runs", run.execution_id)}>
-                {names.get(run.workflow_id) ?? run.workflow_id}
-              </a>
-            </td>
-            <td className="hide-narrow">
-              <code className="muted">{run.execution_id.slice(0, 18)}</code>
-            </td>
-            <td className="muted">
-              <Ago at={run.started_at ?? run.created_at} />
-            </td>
-            <td className="num muted nowrap">
-              <Took run={run} />
-            </td>
-            {isShort ? null : (
-              <td className="clip muted hide-narrow" title={run.error ?? undefined}>
-                {run.error}
-              </td>
-            )}
-          </tr>
-        ))}
-      </tbody>
-    </table>
+      ))}
+    </Table>
   );
 }
 

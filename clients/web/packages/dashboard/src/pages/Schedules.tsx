@@ -1,13 +1,16 @@
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { call, client, every, get, post } from "../data/api.ts";
+import { Only } from "../data/me.tsx";
 import { useWorkflow, useWorkflows } from "../data/queries.ts";
 import { useNow } from "../data/store.ts";
 import type { Json, Schedule } from "../data/types.ts";
 import { href } from "../router.tsx";
+import { Choice, Field, Workflows } from "../ui/fields.tsx";
 import { moment, until } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
-import { Command, Empty, Failure, Loading, Sheet, Title } from "../ui/parts.tsx";
+import { Command, Empty, Failure, Sheet, Title } from "../ui/parts.tsx";
+import { Listed, Table } from "../ui/tables.tsx";
 import { ValueForm } from "../ui/ValueForm.tsx";
 
 export default function Schedules() {
@@ -26,56 +29,46 @@ export default function Schedules() {
     <div className="page">
       <Title
         aside={
-          <button type="button" className="btn primary" onClick={() => setNew(true)}>
-            <icons.Plus /> New schedule
-          </button>
+          <Only scope="workflows:write">
+            <button type="button" className="btn primary" onClick={() => setNew(true)}>
+              <icons.Plus /> New schedule
+            </button>
+          </Only>
         }
       >
         Schedules
       </Title>
-      <div className="card scroll-x">
-        {found.isError ? <Failure error={found.error} retry={() => found.refetch()} /> : null}
-        {found.isPending ? <Loading /> : null}
-        {found.data && !found.data.schedules.length ? (
+      <Listed
+        found={found}
+        count={(data) => data.schedules.length}
+        empty={
           <Empty title="No schedules yet" icon={<icons.Clock />}>
             <span>A schedule starts runs by a cron expression or at an interval:</span>
             <pre>
               tailrace schedule add purchase-order --cron "0 6 * * *" --time-zone Europe/Vienna
             </pre>
           </Empty>
-        ) : null}
-        {found.data?.schedules.length ? (
-          <table className="table">
-            <thead>
-              <tr>
-                <th scope="col">Schedule</th>
-                <th scope="col">Workflow</th>
-                <th scope="col">When</th>
-                <th scope="col" className="hide-narrow">
-                  Next
-                </th>
-                <th scope="col">
-                  <span className="visually-hidden">Actions</span>
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {found.data.schedules.map((schedule) => (
-                <tr key={schedule.id}>
-                  <td className="clip strong">{schedule.id}</td>
-                  <td className="clip">
-                    <a href={href("workflows", schedule.workflow_id)}>{schedule.workflow_id}</a>
-                  </td>
-                  <td className="nowrap">
-                    <code>{schedule.cron}</code>{" "}
-                    <span className="muted">{schedule.time_zone ?? ""}</span>
-                  </td>
-                  <td className="muted nowrap hide-narrow" title={schedule.next_at ?? undefined}>
-                    {schedule.next_at
-                      ? `${until(schedule.next_at, now)} · ${moment(schedule.next_at)}`
-                      : "at its interval"}
-                  </td>
-                  <td className="num nowrap">
+        }
+      >
+        {({ schedules }) => (
+          <Table columns={["Schedule", "Workflow", "When", ["Next", "hide-narrow"], ""]}>
+            {schedules.map((schedule) => (
+              <tr key={schedule.id}>
+                <td className="clip strong">{schedule.id}</td>
+                <td className="clip">
+                  <a href={href("workflows", schedule.workflow_id)}>{schedule.workflow_id}</a>
+                </td>
+                <td className="nowrap">
+                  <code>{schedule.cron}</code>{" "}
+                  <span className="muted">{schedule.time_zone ?? ""}</span>
+                </td>
+                <td className="muted nowrap hide-narrow" title={schedule.next_at ?? undefined}>
+                  {schedule.next_at
+                    ? `${until(schedule.next_at, now)} · ${moment(schedule.next_at)}`
+                    : "at its interval"}
+                </td>
+                <td className="num nowrap">
+                  <Only scope="executions:write">
                     <Command
                       run={() =>
                         post(`api/v1/workflows/${schedule.workflow_id}/runs`, {
@@ -86,7 +79,9 @@ export default function Schedules() {
                       label={`Run ${schedule.id} now`}
                     >
                       <icons.Play /> Run now
-                    </Command>{" "}
+                    </Command>
+                  </Only>{" "}
+                  <Only scope="workflows:write">
                     <Command
                       run={() => remove(schedule.id)}
                       done="Deleted"
@@ -95,13 +90,13 @@ export default function Schedules() {
                     >
                       <icons.Bin />
                     </Command>
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        ) : null}
-      </div>
+                  </Only>
+                </td>
+              </tr>
+            ))}
+          </Table>
+        )}
+      </Listed>
       {isNew ? <NewSchedule onClose={() => setNew(false)} /> : null}
     </div>
   );
@@ -136,51 +131,20 @@ function NewSchedule({ onClose }: { onClose: () => void }) {
   return (
     <Sheet title="New schedule" onClose={onClose}>
       {error ? <Failure error={error} /> : null}
-      <div className="field">
-        <label htmlFor="workflow">Workflow</label>
-        <select
-          id="workflow"
-          className="select"
-          value={chosen}
-          onChange={(event) => setWorkflow(event.target.value)}
-        >
-          {workflows.data?.workflows.map((each) => (
-            <option key={each.workflow_id} value={each.workflow_id}>
-              {each.name}
-            </option>
-          ))}
-        </select>
-      </div>
+      <Choice label="Workflow" value={chosen} onChange={setWorkflow}>
+        <Workflows all={workflows.data?.workflows} />
+      </Choice>
       <div className="halves">
-        <div className="field">
-          <label htmlFor="cron">When</label>
-          <input
-            id="cron"
-            className="input mono"
-            value={cron}
-            onChange={(event) => setCron(event.target.value)}
-          />
-          <span className="hint">five or six fields, or @every 15m</span>
-        </div>
-        <div className="field">
-          <label htmlFor="zone">Time zone</label>
-          <input
-            id="zone"
-            className="input"
-            value={zone}
-            onChange={(event) => setZone(event.target.value)}
-          />
-        </div>
-      </div>
-      <div className="field">
-        <label htmlFor="schedule-id">Id, optional</label>
-        <input
-          id="schedule-id"
-          className="input"
-          value={id}
-          onChange={(event) => setId(event.target.value)}
+        <Field
+          label="When"
+          value={cron}
+          onChange={setCron}
+          hint="five or six fields, or @every 15m"
+          isMono
         />
+        <Field label="Time zone" value={zone} onChange={setZone} />
       </div>
+      <Field label="Id, optional" value={id} onChange={setId} />
       {definition.data ? (
         <ValueForm
           key={chosen}

@@ -2,15 +2,16 @@ import { useQuery } from "@tanstack/react-query";
 import { lazy, Suspense, useState } from "react";
 import { call, client, every, get, Problem, post } from "../data/api.ts";
 import { useRunList } from "../data/hooks.ts";
+import { Only } from "../data/me.tsx";
 import { useWorkflow } from "../data/queries.ts";
 import type { GraphDocument, WorkflowDetails } from "../data/types.ts";
 import { go, href, Link, usePlace, withQuery } from "../router.tsx";
 import { duration, percent } from "../ui/format.ts";
-import * as icons from "../ui/icons.tsx";
 import { JsonView } from "../ui/json.tsx";
-import { Empty, Failure, Loading, Title, toast } from "../ui/parts.tsx";
+import { Empty, Failure, Loading, Side, Title, toast } from "../ui/parts.tsx";
+import { Table } from "../ui/tables.tsx";
 import { RunTable } from "./Runs.tsx";
-import { StartSheet } from "./starting.tsx";
+import { StartButton } from "./starting.tsx";
 
 const GraphView = lazy(() => import("../run/GraphView.tsx"));
 
@@ -28,7 +29,6 @@ export default function Workflow({ id }: { id: string }) {
 function KnownWorkflow({ id }: { id: string }) {
   const { query } = usePlace();
   const tab = query.get("tab") ?? "";
-  const [isStarting, setStarting] = useState(false);
   const found = useWorkflow(id);
   if (found.isError) {
     return (
@@ -42,13 +42,7 @@ function KnownWorkflow({ id }: { id: string }) {
   const definition = found.data?.definition;
   return (
     <div className="page full" style={{ gridTemplateRows: "auto auto auto minmax(0, 1fr)" }}>
-      <Title
-        aside={
-          <button type="button" className="btn primary" onClick={() => setStarting(true)}>
-            <icons.Play /> Start a run
-          </button>
-        }
-      >
+      <Title aside={<StartButton workflow={id}>Start a run</StartButton>}>
         {found.data?.name ?? id}{" "}
         <span className="muted small">
           {found.data
@@ -70,7 +64,6 @@ function KnownWorkflow({ id }: { id: string }) {
       {tab === "definition" && definition ? (
         <Editor id={id} initial={JSON.stringify(definition, null, 2)} />
       ) : null}
-      {isStarting ? <StartSheet workflow={id} onClose={() => setStarting(false)} /> : null}
     </div>
   );
 }
@@ -97,21 +90,13 @@ function Drawing({ id }: { id: string }) {
         </Suspense>
       </div>
       {definition ? (
-        <aside className="card side">
-          <div className="card-head">
-            <h2 className="clip">{definition.name ?? node}</h2>
-            <span className="grow" />
-            <button
-              type="button"
-              className="btn quiet icon"
-              aria-label="Close the node"
-              onClick={() => go(withQuery({ node: "" }), true)}
-            >
-              <icons.Close />
-            </button>
-          </div>
+        <Side
+          title={<h2 className="clip">{definition.name ?? node}</h2>}
+          close="Close the node"
+          onClose={() => go(withQuery({ node: "" }), true)}
+        >
           <JsonView value={definition} label="Node" />
-        </aside>
+        </Side>
       ) : null}
     </div>
   );
@@ -144,54 +129,41 @@ function Nodes({ id }: { id: string }) {
       {stats.isError ? <Failure error={stats.error} /> : null}
       {stats.isPending ? <Loading /> : null}
       {stats.data ? (
-        <table className="table">
-          <thead>
-            <tr>
-              <th scope="col">Node</th>
-              <th scope="col">p90</th>
-              <th scope="col" className="num">
-                p50
-              </th>
-              <th scope="col" className="num">
-                Succeeded
-              </th>
-              <th scope="col" className="num hide-narrow">
-                Failed
-              </th>
-              <th scope="col" className="num hide-narrow">
-                Retries
-              </th>
-              <th scope="col" className="num hide-narrow">
-                Skipped
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {stats.data.nodes.map((node) => (
-              <tr key={node.node_id}>
-                <td className="clip">
-                  <span className="strong">{node.node_id}</span>{" "}
-                  <code className="muted hide-narrow">{node.node_type}</code>
-                </td>
-                <td>
-                  <span className="row tight">
-                    <span className="bar" style={{ flex: 1 }}>
-                      <i style={{ width: `${((node.latency.p90_ms ?? 0) / slowest) * 100}%` }} />
-                    </span>
-                    <span className="muted nowrap" style={{ minWidth: 62 }}>
-                      {duration(node.latency.p90_ms)}
-                    </span>
+        <Table
+          columns={[
+            "Node",
+            "p90",
+            ["p50", "num"],
+            ["Succeeded", "num"],
+            ["Failed", "num hide-narrow"],
+            ["Retries", "num hide-narrow"],
+            ["Skipped", "num hide-narrow"],
+          ]}
+        >
+          {stats.data.nodes.map((node) => (
+            <tr key={node.node_id}>
+              <td className="clip">
+                <span className="strong">{node.node_id}</span>{" "}
+                <code className="muted hide-narrow">{node.node_type}</code>
+              </td>
+              <td>
+                <span className="row tight">
+                  <span className="bar" style={{ flex: 1 }}>
+                    <i style={{ width: `${((node.latency.p90_ms ?? 0) / slowest) * 100}%` }} />
                   </span>
-                </td>
-                <td className="num muted">{duration(node.latency.p50_ms)}</td>
-                <td className="num">{percent(rate(node.succeeded, node.failed))}</td>
-                <td className="num hide-narrow">{node.failed}</td>
-                <td className="num muted hide-narrow">{node.retries}</td>
-                <td className="num muted hide-narrow">{node.skipped}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
+                  <span className="muted nowrap" style={{ minWidth: 62 }}>
+                    {duration(node.latency.p90_ms)}
+                  </span>
+                </span>
+              </td>
+              <td className="num muted">{duration(node.latency.p50_ms)}</td>
+              <td className="num">{percent(rate(node.succeeded, node.failed))}</td>
+              <td className="num hide-narrow">{node.failed}</td>
+              <td className="num muted hide-narrow">{node.retries}</td>
+              <td className="num muted hide-narrow">{node.skipped}</td>
+            </tr>
+          ))}
+        </Table>
       ) : null}
     </div>
   );
@@ -266,14 +238,16 @@ function Editor({ id, initial }: { id: string | null; initial: string }) {
           <button type="button" className="btn" onClick={check}>
             Check
           </button>
-          <button
-            type="button"
-            className="btn primary"
-            onClick={store}
-            disabled={text === initial && id !== null}
-          >
-            Store a new version
-          </button>
+          <Only scope="workflows:write">
+            <button
+              type="button"
+              className="btn primary"
+              onClick={store}
+              disabled={text === initial && id !== null}
+            >
+              Store a new version
+            </button>
+          </Only>
         </div>
         <textarea
           className="area"

@@ -1,15 +1,43 @@
-import { useState } from "react";
+import { type ReactNode, useState } from "react";
 import { Problem, post } from "../data/api.ts";
+import { Only } from "../data/me.tsx";
 import { useWorkflow, useWorkflows } from "../data/queries.ts";
 import type { Json } from "../data/types.ts";
 import { go, href } from "../router.tsx";
+import { Choice, Workflows } from "../ui/fields.tsx";
+import * as icons from "../ui/icons.tsx";
 import { Empty, Failure, Loading, Sheet } from "../ui/parts.tsx";
 import { ValueForm } from "../ui/ValueForm.tsx";
 
 const FORM_KEY = (id: string) => `tailrace.input.${id}`;
 
+/** A button that opens the form below; others than writers of executions do not see it. */
+export function StartButton({ workflow, className = "primary", label, children }: StartProps) {
+  const [isOpen, setOpen] = useState(false);
+  return (
+    <Only scope="executions:write">
+      <button
+        type="button"
+        className={`btn ${className}`}
+        aria-label={label}
+        onClick={() => setOpen(true)}
+      >
+        <icons.Play /> {children}
+      </button>
+      {isOpen ? <StartSheet workflow={workflow} onClose={() => setOpen(false)} /> : null}
+    </Only>
+  );
+}
+
+interface StartProps {
+  workflow: string;
+  className?: string;
+  label?: string;
+  children: ReactNode;
+}
+
 /** Start a run of a workflow, with a form from the schema of its input. */
-export function StartSheet({ workflow, onClose }: { workflow: string; onClose: () => void }) {
+function StartSheet({ workflow, onClose }: { workflow: string; onClose: () => void }) {
   const all = useWorkflows();
   const [id, setId] = useState(workflow);
   const chosen = id || (all.data?.workflows[0]?.workflow_id ?? "");
@@ -21,21 +49,9 @@ export function StartSheet({ workflow, onClose }: { workflow: string; onClose: (
           <pre>tailrace apply workflow.yaml</pre>
         </Empty>
       ) : (
-        <div className="field">
-          <label htmlFor="workflow">Workflow</label>
-          <select
-            id="workflow"
-            className="select"
-            value={chosen}
-            onChange={(event) => setId(event.target.value)}
-          >
-            {all.data?.workflows.map((each) => (
-              <option key={each.workflow_id} value={each.workflow_id}>
-                {each.name}
-              </option>
-            ))}
-          </select>
-        </div>
+        <Choice label="Workflow" value={chosen} onChange={setId}>
+          <Workflows all={all.data?.workflows} />
+        </Choice>
       )}
       {chosen ? <StartForm key={chosen} id={chosen} onClose={onClose} /> : null}
     </Sheet>

@@ -15,6 +15,11 @@ interface Props {
   onSent?: () => void;
 }
 
+/** What readers see instead of the form. */
+export function NoDecision() {
+  return <p className="muted">Your token may read runs, but not decide.</p>;
+}
+
 /** Approve or reject, with a receipt: sent, in the log, applied. */
 export function DecisionForm({ executionId, nodeId, schema, isOver, onSent }: Props) {
   const [value, setValue] = useState<Json>({});

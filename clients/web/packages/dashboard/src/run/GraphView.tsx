@@ -1,20 +1,18 @@
-import "@xyflow/react/dist/base.css";
 import {
-  type Edge,
-  Handle,
-  type Node,
-  type NodeProps,
-  Position,
-  ReactFlow,
-  ReactFlowProvider,
-  useReactFlow,
-} from "@xyflow/react";
-import { createContext, useContext, useEffect, useMemo, useRef, useState } from "react";
+  createContext,
+  type RefObject,
+  useContext,
+  useEffect,
+  useMemo,
+  useRef,
+  useState,
+} from "react";
 import { useNow, useSelected } from "../data/store.ts";
 import type { GraphDocument, StepStatus } from "../data/types.ts";
 import { duration, fitName } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
 import { Glyph, wordOf } from "../ui/status.tsx";
+import { Board, type BoardHandle, type BoardLine, type BoardNode } from "./Board.tsx";
 import { isSettled, pendingStep, type Step } from "./fold.ts";
 import type { RunStore } from "./runStore.ts";
 import { drawingOf, relativesOf, type Shape } from "./shape.ts";
@@ -36,7 +34,9 @@ const Around = createContext<Surroundings>({
   open: () => undefined,
 });
 
-type ShapeNode = Node<{ shape: Shape }>;
+interface ShapeNode extends BoardNode {
+  shape: Shape;
+}
 
 const NOTHING: Step[] = [];
 const idle = { subscribe: () => () => undefined, get: () => NOTHING };
@@ -54,15 +54,6 @@ function useSelectedRun<T>(
   return useSelected(source, (view) => (store ? select(view.run.steps) : undefined));
 }
 
-function Ends() {
-  return (
-    <>
-      <Handle type="target" position={Position.Left} isConnectable={false} />
-      <Handle type="source" position={Position.Right} isConnectable={false} />
-    </>
-  );
-}
-
 function Elapsed({ step }: { step: Step }) {
   const now = useNow();
   if (isSettled(step)) {
@@ -73,7 +64,7 @@ function Elapsed({ step }: { step: Step }) {
   return <span>{since ? duration(now - Date.parse(since)) : ""}</span>;
 }
 
-function StepNode({ data: { shape } }: NodeProps<ShapeNode>) {
+function StepNode({ shape }: { shape: Shape }) {
   const { store, selected, related, select } = useContext(Around);
   const step = useStep(store, shape.id) ?? pendingStep(shape.id, shape.type, shape.title);
   const classes = ["node", `is-${step.status}`];
@@ -82,29 +73,26 @@ function StepNode({ data: { shape } }: NodeProps<ShapeNode>) {
   if (selected === shape.id) classes.push("selected");
   if (related && !related.has(shape.id)) classes.push("faded");
   return (
-    <>
-      <button
-        type="button"
-        className={classes.join(" ")}
-        data-node={shape.id}
-        data-status={step.status}
-        onClick={() => select(shape.id)}
-      >
-        <span className="node-top">
-          {store ? <Glyph status={step.status} /> : null}
-          <span className="clip node-name">{fitName(shape.title)}</span>
+    <button
+      type="button"
+      className={classes.join(" ")}
+      data-node={shape.id}
+      data-status={step.status}
+      onClick={() => select(shape.id)}
+    >
+      <span className="node-top">
+        {store ? <Glyph status={step.status} /> : null}
+        <span className="clip node-name">{fitName(shape.title)}</span>
+      </span>
+      <small>
+        <span className="clip">
+          {shape.type}
+          {step.attempt > 1 ? ` · attempt ${step.attempt}` : ""}
         </span>
-        <small>
-          <span className="clip">
-            {shape.type}
-            {step.attempt > 1 ? ` · attempt ${step.attempt}` : ""}
-          </span>
-          {store ? <Elapsed step={step} /> : null}
-        </small>
-        {store ? <span className="visually-hidden">{wordOf(step.status)}</span> : null}
-      </button>
-      <Ends />
-    </>
+        {store ? <Elapsed step={step} /> : null}
+      </small>
+      {store ? <span className="visually-hidden">{wordOf(step.status)}</span> : null}
+    </button>
   );
 }
 
@@ -112,7 +100,7 @@ const CELL_COLUMNS = 24;
 const MAX_CELLS = CELL_COLUMNS * 12;
 const WORST: StepStatus[] = ["error", "retrying", "waiting", "running", "pending", "cancelled"];
 
-function PileNode({ data: { shape } }: NodeProps<ShapeNode>) {
+function PileNode({ shape }: { shape: Shape }) {
   const { store, selected, related, select, open } = useContext(Around);
   const run = useSelectedRun(store, (steps) => steps);
   const statuses = shape.members.map((id): StepStatus => run?.get(id)?.status ?? "pending");
@@ -126,32 +114,29 @@ function PileNode({ data: { shape } }: NodeProps<ShapeNode>) {
   const isFaded = related && !related.has(shape.id) && !shape.members.some((id) => related.has(id));
   const isSelected = selected === shape.id || (selected && shape.members.includes(selected));
   return (
-    <>
-      <button
-        type="button"
-        className={`node pile ${store ? "" : "plain"} is-${total} ${isSelected ? "selected" : ""} ${isFaded ? "faded" : ""}`}
-        data-node={shape.id}
-        data-status={total}
-        onClick={() => select(isMap ? shape.id : (shape.members[0] ?? shape.id))}
-        onDoubleClick={() => !isMap && shape.members.length <= 120 && open(shape.id)}
-      >
-        <span className="node-top">
-          {store ? <Glyph status={total} /> : null}
-          <span className="clip node-name">{fitName(shape.title)}</span>
+    <button
+      type="button"
+      className={`node pile ${store ? "" : "plain"} is-${total} ${isSelected ? "selected" : ""} ${isFaded ? "faded" : ""}`}
+      data-node={shape.id}
+      data-status={total}
+      onClick={() => select(isMap ? shape.id : (shape.members[0] ?? shape.id))}
+      onDoubleClick={() => !isMap && shape.members.length <= 120 && open(shape.id)}
+    >
+      <span className="node-top">
+        {store ? <Glyph status={total} /> : null}
+        <span className="clip node-name">{fitName(shape.title)}</span>
+      </span>
+      {store ? <Cells statuses={statuses} /> : null}
+      <small>
+        <span className="clip">
+          {isMap ? `${shape.type} · ${shape.members.length} items` : shape.type}
         </span>
-        {store ? <Cells statuses={statuses} /> : null}
-        <small>
-          <span className="clip">
-            {isMap ? `${shape.type} · ${shape.members.length} items` : shape.type}
-          </span>
-          <span className="nowrap">
-            {counts.get("success") ?? 0} of {shape.members.length}
-          </span>
-        </small>
-        {store ? <span className="visually-hidden">{words.join(", ")}</span> : null}
-      </button>
-      <Ends />
-    </>
+        <span className="nowrap">
+          {counts.get("success") ?? 0} of {shape.members.length}
+        </span>
+      </small>
+      {store ? <span className="visually-hidden">{words.join(", ")}</span> : null}
+    </button>
   );
 }
 
@@ -184,10 +169,8 @@ function Cells({ statuses }: { statuses: StepStatus[] }) {
   return <canvas ref={canvas} className="cells" style={{ height: rows * 8 }} />;
 }
 
-/** Nodes that can be neither dragged nor selected get no pointer events by themselves. */
-const CLICKABLE = { pointerEvents: "all" } as const;
-
-const NODE_TYPES = { step: StepNode, pile: PileNode };
+const draw = ({ shape }: ShapeNode) =>
+  shape.kind === "pile" ? <PileNode shape={shape} /> : <StepNode shape={shape} />;
 
 interface GraphProps {
   graph: GraphDocument;
@@ -197,15 +180,8 @@ interface GraphProps {
   onSelect: (id: string) => void;
 }
 
-export default function GraphView(props: GraphProps) {
-  return (
-    <ReactFlowProvider>
-      <Flow {...props} />
-    </ReactFlowProvider>
-  );
-}
-
-function Flow({ graph, store, selected, onSelect }: GraphProps) {
+export default function GraphView({ graph, store, selected, onSelect }: GraphProps) {
+  const board = useRef<BoardHandle>(null);
   const [opened, setOpened] = useState<ReadonlySet<string>>(new Set());
   const [traced, setTraced] = useState(false);
   const steps = useSelectedRun(store, (all) => all);
@@ -217,10 +193,8 @@ function Flow({ graph, store, selected, onSelect }: GraphProps) {
     () =>
       drawing.shapes.flatMap((shape): ShapeNode[] => {
         const place = places?.get(shape.id);
-        const { id, kind, width, height } = shape;
-        return place
-          ? [{ id, type: kind, position: place, data: { shape }, width, height, style: CLICKABLE }]
-          : [];
+        const { id, width, height } = shape;
+        return place ? [{ id, ...place, width, height, shape }] : [];
       }),
     [drawing, places],
   );
@@ -239,15 +213,16 @@ function Flow({ graph, store, selected, onSelect }: GraphProps) {
     : null;
   const flowKey = flowing ? [...flowing].join() : "";
   // biome-ignore lint/correctness/useExhaustiveDependencies: the key stands for the set
-  const edges = useMemo(
-    () =>
-      drawing.edges.map(({ source, target }): Edge => {
-        const id = `${source}→${target}`;
-        const isHot = related?.has(source) && related.has(target);
-        return { id, source, target, className: isHot ? "hot" : flowing?.has(id) ? "flowing" : "" };
-      }),
-    [drawing, related, flowKey],
-  );
+  const lines = useMemo(() => {
+    const boxes = new Map(nodes.map((node) => [node.id, node]));
+    return drawing.edges.flatMap(({ source, target }): BoardLine[] => {
+      const id = `${source}→${target}`;
+      const [from, to] = [boxes.get(source), boxes.get(target)];
+      const isHot = related?.has(source) && related.has(target);
+      const className = isHot ? "hot" : flowing?.has(id) ? "flowing" : "";
+      return from && to ? [{ id, from, to, className }] : [];
+    });
+  }, [drawing, nodes, related, flowKey]);
   const around = useMemo(
     () => ({
       store,
@@ -263,26 +238,22 @@ function Flow({ graph, store, selected, onSelect }: GraphProps) {
     <Around value={around}>
       <div className="graph" data-ready={places ? "" : undefined}>
         {places ? (
-          <ReactFlow
-            nodes={nodes}
-            edges={edges}
-            nodeTypes={NODE_TYPES}
-            fitView
-            fitViewOptions={{ padding: 0.08, maxZoom: 1.15, minZoom: 0.45 }}
-            minZoom={0.08}
-            maxZoom={2}
-            nodesDraggable={false}
-            nodesConnectable={false}
-            elementsSelectable={false}
-            edgesFocusable={false}
-            nodesFocusable={false}
-            onlyRenderVisibleElements={nodes.length > 60}
-            deleteKeyCode={null}
-            aria-label="Graph of the steps"
-          >
-            <Tools traced={traced} canTrace={selected !== null} setTraced={setTraced} />
-            <Refit on={drawing.key} />
-          </ReactFlow>
+          <>
+            <Board
+              ref={board}
+              nodes={nodes}
+              lines={lines}
+              render={draw}
+              fitOn={nodes.length === drawing.shapes.length ? drawing.key : ""}
+              label="Graph of the steps"
+            />
+            <Tools
+              board={board}
+              traced={traced}
+              canTrace={selected !== null}
+              setTraced={setTraced}
+            />
+          </>
         ) : null}
         {isFolded ? (
           <span className="graph-key">
@@ -305,20 +276,14 @@ function structureOf(steps: ReadonlyMap<string, Step>): string {
   return parts.join("|");
 }
 
-function Refit({ on }: { on: string }) {
-  const flow = useReactFlow();
-  // biome-ignore lint/correctness/useExhaustiveDependencies: new places need a new view
-  useEffect(() => {
-    const frame = requestAnimationFrame(() => {
-      void flow.fitView({ padding: 0.08, maxZoom: 1.15, minZoom: 0.45 });
-    });
-    return () => cancelAnimationFrame(frame);
-  }, [on, flow]);
-  return null;
+interface ToolsProps {
+  board: RefObject<BoardHandle | null>;
+  traced: boolean;
+  canTrace: boolean;
+  setTraced: (on: boolean) => void;
 }
 
-function Tools(props: { traced: boolean; canTrace: boolean; setTraced: (on: boolean) => void }) {
-  const flow = useReactFlow();
+function Tools({ board, ...props }: ToolsProps) {
   return (
     <div className="graph-tools">
       <button
@@ -331,14 +296,19 @@ function Tools(props: { traced: boolean; canTrace: boolean; setTraced: (on: bool
       >
         Trace
       </button>
-      <button type="button" className="btn icon" aria-label="Zoom in" onClick={() => flow.zoomIn()}>
+      <button
+        type="button"
+        className="btn icon"
+        aria-label="Zoom in"
+        onClick={() => board.current?.zoomIn()}
+      >
         <icons.Plus />
       </button>
       <button
         type="button"
         className="btn icon"
         aria-label="Fit the graph"
-        onClick={() => flow.fitView({ padding: 0.08 })}
+        onClick={() => board.current?.fit()}
       >
         <icons.Fit />
       </button>

@@ -2,6 +2,7 @@ import { useState } from "react";
 import { post } from "../data/api.ts";
 import type { GraphDocument } from "../data/types.ts";
 import { go, href } from "../router.tsx";
+import { Choice } from "../ui/fields.tsx";
 import { count } from "../ui/format.ts";
 import { Command, Sheet } from "../ui/parts.tsx";
 import { nodeOf, type RunState } from "./fold.ts";
@@ -46,22 +47,14 @@ export function RerunSheet({ run, graph, onClose }: Props) {
         </>
       }
     >
-      <div className="field">
-        <label htmlFor="from">Begin at</label>
-        <select
-          id="from"
-          className="select"
-          value={from}
-          onChange={(event) => setFrom(event.target.value)}
-        >
-          <option value="">the beginning</option>
-          {nodes.map((id) => (
-            <option key={id} value={id}>
-              {nameOf(id)}
-            </option>
-          ))}
-        </select>
-      </div>
+      <Choice label="Begin at" value={from} onChange={setFrom}>
+        <option value="">the beginning</option>
+        {nodes.map((id) => (
+          <option key={id} value={id}>
+            {nameOf(id)}
+          </option>
+        ))}
+      </Choice>
       <p className="hint">
         {count(kept.length, "step")} {kept.length === 1 ? "is" : "are"} kept with the output of this
         run; {count(nodes.length - kept.length, "step")} run again.

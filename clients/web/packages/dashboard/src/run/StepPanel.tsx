@@ -1,13 +1,14 @@
 import { useQuery } from "@tanstack/react-query";
 import { get } from "../data/api.ts";
+import { Only } from "../data/me.tsx";
 import { useNow } from "../data/store.ts";
 import type { Definition, NodeStatistics, RunDocument } from "../data/types.ts";
 import { href } from "../router.tsx";
 import { clock, duration, until } from "../ui/format.ts";
-import * as icons from "../ui/icons.tsx";
 import { JsonView } from "../ui/json.tsx";
+import { Side } from "../ui/parts.tsx";
 import { Pill } from "../ui/status.tsx";
-import { DecisionForm } from "./DecisionForm.tsx";
+import { DecisionForm, NoDecision } from "./DecisionForm.tsx";
 import { deciderOf, isSettled, nodeOf, type RunState, type Step, titleOf } from "./fold.ts";
 
 interface Props {
@@ -25,20 +26,17 @@ export function StepPanel({ run, step, definition, usual, isLive, onClose }: Pro
   const decider = deciderOf(run, step);
   const latency = usual.get(nodeId)?.latency;
   return (
-    <aside className="card side" aria-label={`Step ${step.node_id}`}>
-      <div className="card-head">
-        <h2 className="clip">{titleOf(step)}</h2>
-        <Pill status={step.status} />
-        <span className="grow" />
-        <button
-          type="button"
-          className="btn quiet icon"
-          aria-label="Close the step"
-          onClick={onClose}
-        >
-          <icons.Close />
-        </button>
-      </div>
+    <Side
+      label={`Step ${step.node_id}`}
+      title={
+        <>
+          <h2 className="clip">{titleOf(step)}</h2>
+          <Pill status={step.status} />
+        </>
+      }
+      close="Close the step"
+      onClose={onClose}
+    >
       <dl className="facts">
         <dt>Id</dt>
         <dd>
@@ -108,13 +106,15 @@ export function StepPanel({ run, step, definition, usual, isLive, onClose }: Pro
       {step.status === "waiting" && step.waiting?.kind === "signal" && isLive ? (
         <Section title="Decide">
           <div className="card-body">
-            <DecisionForm
-              key={run.execution_id + step.node_id}
-              executionId={run.execution_id}
-              nodeId={step.node_id}
-              schema={step.waiting.form}
-              isOver={false}
-            />
+            <Only scope="executions:write" others={<NoDecision />}>
+              <DecisionForm
+                key={run.execution_id + step.node_id}
+                executionId={run.execution_id}
+                nodeId={step.node_id}
+                schema={step.waiting.form}
+                isOver={false}
+              />
+            </Only>
           </div>
         </Section>
       ) : null}
@@ -139,7 +139,7 @@ export function StepPanel({ run, step, definition, usual, isLive, onClose }: Pro
           <JsonView value={node.with ?? {}} label="Parameters" />
         </Section>
       ) : null}
-    </aside>
+    </Side>
   );
 }
 

@@ -89,6 +89,31 @@ function headline(problem: Problem | null): string {
   return "This did not work";
 }
 
+interface SideProps {
+  title: ReactNode;
+  /** What the button that closes it is called. */
+  close: string;
+  onClose: () => void;
+  children: ReactNode;
+  label?: string;
+}
+
+/** A panel beside a list or a graph. */
+export function Side({ title, close, onClose, children, label }: SideProps) {
+  return (
+    <aside className="card side" aria-label={label}>
+      <div className="card-head">
+        {title}
+        <span className="grow" />
+        <button type="button" className="btn quiet icon" aria-label={close} onClick={onClose}>
+          <icons.Close />
+        </button>
+      </div>
+      {children}
+    </aside>
+  );
+}
+
 interface SheetProps {
   title: string;
   onClose: () => void;

@@ -1,0 +1,49 @@
+/** Tables, and lists that are loading, empty, or refused. */
+import type { UseQueryResult } from "@tanstack/react-query";
+import type { ReactNode } from "react";
+import { Failure, Loading } from "./parts.tsx";
+
+/** A title, with the class of its cells; an empty title is that of buttons. */
+type Column = string | readonly [title: string, className: string];
+
+export function Table({ columns, children }: { columns: readonly Column[]; children: ReactNode }) {
+  return (
+    <table className="table">
+      <thead>
+        <tr>
+          {columns.map((column) => {
+            const [title, className] = typeof column === "string" ? [column] : column;
+            return (
+              <th key={title} scope="col" className={className}>
+                {title || <span className="visually-hidden">Actions</span>}
+              </th>
+            );
+          })}
+        </tr>
+      </thead>
+      <tbody>{children}</tbody>
+    </table>
+  );
+}
+
+interface ListedProps<T> {
+  found: UseQueryResult<T, unknown>;
+  /** Return how many entries there are. */
+  count: (data: T) => number;
+  /** What is shown without entries. */
+  empty: ReactNode;
+  children: (data: T) => ReactNode;
+  rows?: number;
+}
+
+/** A card with the entries of an answer. */
+export function Listed<T>({ found, count, empty, children, rows }: ListedProps<T>) {
+  const { data } = found;
+  return (
+    <div className="card scroll-x" style={{ alignSelf: "start" }}>
+      {found.isError ? <Failure error={found.error} retry={() => found.refetch()} /> : null}
+      {found.isPending ? <Loading {...(rows ? { rows } : {})} /> : null}
+      {data === undefined ? null : count(data) ? children(data) : empty}
+    </div>
+  );
+}
