@@ -26,7 +26,7 @@ _DECISION: Final = {
 
 
 def _controls(page: Page, run: str) -> dict[str, list[tuple[Locator, Locator, set[str]]]]:
-    """Return by page: what shows that it is complete, a control, and the roles that have it."""
+    """Return by page: a mark of its being complete, a control, and the roles with that control."""
     writers, operator = {"approver", "operator"}, {"operator"}
 
     def button(name: str | re.Pattern[str]) -> Locator:

@@ -3,6 +3,7 @@
 `clients/web/front-ends` has the code and the page.
 """
 
+import functools
 import json
 import os
 import re
@@ -53,7 +54,7 @@ def client(system: TailraceUp) -> Iterator[Client]:
     with Client(system.url) as opened:
         opened.apply(_APPROVAL)
         yield opened
-        # What is left would count for the state of the pipeline.
+        # A waiting run would count for the state of the pipeline.
         for waiting in opened.waiting()["waiting"]:
             opened.cancel(waiting["execution_id"])
             for _event in opened.events(waiting["execution_id"]):
@@ -145,7 +146,7 @@ async def test_code_with_the_packages_survives_everything(
         )
         for api in _replicas(system):
             os.kill(api, signal.SIGTERM)
-            await until(lambda api=api: _is_replaced(system, api), 90)
+            await until(functools.partial(_is_replaced, system, api), 90)
         client.resume(str(await flow.get_attribute("data-execution")))
         await expect(flow.locator("[data-status=success]")).to_have_count(3)
         await expect(pipeline).to_have_text("Status: completed")

@@ -114,7 +114,7 @@ async def test_another_tab_leads_when_the_leading_one_is_gone(site: Site, ending
 
 
 @pytest.mark.parametrize("sharing", ["locks", "worker"])
-async def test_every_tab_has_every_event_once_whatever_happens(sharing: str):
+async def test_every_tab_has_every_event_once_under_faults(sharing: str):
     """The short form of the campaign in `harness.web.chaos`."""
     campaign = await chaos(10, 7, sharing)
     assert campaign.problems == []

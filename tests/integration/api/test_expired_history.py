@@ -31,6 +31,8 @@ async def expired(
     [
         ("GET", "/api/v1/workflows/flow/runs/{id}"),
         ("GET", "/api/v1/workflows/flow/runs/{id}?include_logs=true"),
+        ("GET", "/api/v1/executions/{id}/steps/a"),
+        ("GET", "/api/v1/executions/{id}/steps/a/input"),
         ("GET", "/api/v1/executions/{id}/steps/a/output"),
         ("POST", "/api/v1/executions/{id}/cancel"),
         ("POST", "/api/v1/executions/{id}/pause"),

@@ -313,6 +313,19 @@ async def test_referenced_outputs_are_fetched(
         assert (await http.get(f"{path}/{nothing}/output")).status_code == 404
 
 
+async def test_the_input_of_a_step_can_be_read_alone(
+    http: httpx.AsyncClient, nats_client: Client, tenant: str, version: int
+) -> None:
+    log = HandWrittenLog(nats_client, tenant)
+    await log.begin("flow", version)
+    await log.step("a")
+    path = f"/api/v1/executions/{log.execution}/steps/a"
+    details = (await http.get(path)).json()
+    assert details["input"] is not None
+    assert (await http.get(f"{path}/input")).json() == {"input": details["input"]}
+    assert (await http.get(f"{path}x/input")).status_code == 404
+
+
 async def test_a_document_links_to_outputs_beyond_its_limit(
     http: httpx.AsyncClient, nats_client: Client, tenant: str, version: int
 ) -> None:

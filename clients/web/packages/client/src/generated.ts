@@ -1129,6 +1129,17 @@ export interface StepFailed {
   readonly timestamp: string;
 }
 
+/** The input of a step. */
+export interface StepInput {
+  /**
+   * The parameters of the last attempt, with secrets and sensitive values masked; null before the
+   * first, and if they cannot be shown.
+   */
+  readonly input: JsonValue;
+  /** Why the input cannot be shown; otherwise absent. */
+  readonly input_problem: string;
+}
+
 /** A log line of a step. */
 export interface StepLine {
   readonly timestamp: string;
@@ -1611,6 +1622,10 @@ export interface Routes {
   readonly "GET /api/v1/executions/{execution_id}/steps/{step_id}": {
     readonly path: { readonly execution_id: string | number; readonly step_id: string | number };
     readonly answer: StepDetails;
+  };
+  readonly "GET /api/v1/executions/{execution_id}/steps/{step_id}/input": {
+    readonly path: { readonly execution_id: string | number; readonly step_id: string | number };
+    readonly answer: StepInput;
   };
   readonly "GET /api/v1/executions/{execution_id}/steps/{step_id}/output": {
     readonly path: { readonly execution_id: string | number; readonly step_id: string | number };

@@ -57,6 +57,21 @@ class StepRoutes:
     )
     async def get(self, request: Request) -> Response:
         """Show a step with its input, attempts and log lines."""
+        return json_response(await self._details(request))
+
+    @operation(
+        "GET",
+        "/api/v1/executions/{execution_id}/steps/{step_id}/input",
+        scope="executions:read",
+        answers={200: Answer(StepInput, "The input.")},
+        problems=(404, 410),
+    )
+    async def get_input(self, request: Request) -> Response:
+        """Show the rendered input of a step's last attempt."""
+        details = await self._details(request)
+        return json_response(StepInput(details.input, details.input_problem))
+
+    async def _details(self, request: Request) -> StepDetails:
         tenant, execution = tenant_of(request, self.settings), execution_id_of(request)
         step_id = request.path_params["step_id"]
         history = await self._history(tenant, execution, step_id)
