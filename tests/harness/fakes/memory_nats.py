@@ -256,9 +256,15 @@ class MemoryNats(JetStream):
 
     @_answered
     async def get_newest(
-        self, stream: str, request: dict[str, Any], at_least: int = 0
+        self,
+        stream: str,
+        request: dict[str, Any],
+        at_least: int = 0,
+        *,
+        is_optional: bool = False,
     ) -> StoredMessage | None:
         """Return one message, as the leader has it."""
+        del is_optional
         known = self._leader(stream)[0]
         if self.stale_reads_at is not None and stream == self._subjects.stream(EVENTS):
             known = [message for message in known if message.sequence <= self.stale_reads_at]

@@ -56,8 +56,10 @@ class ScriptedJetStream(JetStream):
             raise error
         return {"purged": 0}
 
-    async def _get_from_leader(self, stream: str, request: dict[str, Any]) -> StoredMessage | None:
-        del stream, request
+    async def _get_from_leader(
+        self, stream: str, request: dict[str, Any], pauses_s: Sequence[float] = ()
+    ) -> StoredMessage | None:
+        del stream, request, pauses_s
         sequence = self.newest.pop(0)
         headers = {COMMIT_ID: self.commit_id if sequence == _EXPECTED + 1 else "another"}
         return StoredMessage(sequence, "s", b"", headers, "") if sequence else None

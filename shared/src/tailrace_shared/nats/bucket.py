@@ -114,10 +114,15 @@ class Bucket:
         message = await self._last(key)
         return None if message is None else self._entry(message)
 
-    async def get_newest(self, key: str) -> BucketEntry | None:
-        """Return the value of a key from the bucket's leader, or None."""
+    async def get_newest(self, key: str, *, is_optional: bool = False) -> BucketEntry | None:
+        """Return the value of a key from the bucket's leader, or None.
+
+        Args:
+            key: the key.
+            is_optional: whether the bucket may not exist; then that is an error at once.
+        """
         request = {"last_by_subj": self._prefix + key}
-        message = await self._jetstream.get_newest(self._stream, request)
+        message = await self._jetstream.get_newest(self._stream, request, is_optional=is_optional)
         return None if message is None else self._entry(message)
 
     async def scan(self, pattern: str) -> AsyncIterator[tuple[BucketEntry, float]]:

@@ -69,6 +69,8 @@ _MAX_HEADER_BYTES: Final = 1024
 _PAGE_MESSAGES: Final = 256
 _PAGE_BYTES: Final = 4 * 1024 * 1024
 _SUBJECTS_PER_READ: Final = 1000  # the server's limit is 1,024
+# The leader of a cluster answers for streams that it does not know yet, besides their leaders.
+_UNKNOWN_PAUSES_S: Final = (0.05, 0.2, 0.5, 1.25)
 # A subject on which no stream has messages: no id contains the character.
 _NO_SUBJECT: Final = "~"
 
@@ -282,7 +284,12 @@ class JetStream:
         return None if "Status" in (message.headers or {}) else _stored(message)
 
     async def get_newest(
-        self, stream: str, request: dict[str, Any], at_least: int = 0
+        self,
+        stream: str,
+        request: dict[str, Any],
+        at_least: int = 0,
+        *,
+        is_optional: bool = False,
     ) -> StoredMessage | None:
         """Read one message from the stream's leader; None if there is none.
 
@@ -298,11 +305,15 @@ class JetStream:
             stream: the stream.
             request: which message.
             at_least: a sequence that the caller has seen there; 1 if it has seen any message.
+            is_optional: whether the stream may not exist. Otherwise the request is repeated for two
+                seconds: a busy cluster denies a stream that has just been created.
 
         Raises:
+            JetStreamError: JetStream refused, for example because there is no such stream.
             UnavailableError: NATS did not answer, or no leader with a quorum did.
         """
-        message = await self._get_from_leader(stream, request)
+        pauses_s = () if is_optional else _UNKNOWN_PAUSES_S
+        message = await self._get_from_leader(stream, request, pauses_s)
         if message is not None and message.sequence >= at_least:
             return message
         if at_least:
@@ -327,13 +338,18 @@ class JetStream:
 
         return await until_caught_up(read, has_quorum, f"the leader of {stream}")
 
-    async def _get_from_leader(self, stream: str, request: dict[str, Any]) -> StoredMessage | None:
+    async def _get_from_leader(
+        self, stream: str, request: dict[str, Any], pauses_s: Sequence[float] = ()
+    ) -> StoredMessage | None:
         try:
             answer = await self.api(f"STREAM.MSG.GET.{stream}", request)
         except JetStreamError as error:
             if error.code == _NO_MESSAGE:
                 return None
-            raise
+            if error.code != STREAM_NOT_FOUND or not pauses_s:
+                raise
+            await asyncio.sleep(pauses_s[0])
+            return await self._get_from_leader(stream, request, pauses_s[1:])
         message = answer["message"]
         return StoredMessage(
             message["seq"],

@@ -27,7 +27,7 @@ class HorizonStore:
         It is 0 on version 1 of the topology, which deletes no executions and has no such bucket.
         """
         try:
-            entry = await self._bucket.get_newest(check_id(tenant, "tenant"))
+            entry = await self._bucket.get_newest(check_id(tenant, "tenant"), is_optional=True)
         except JetStreamError as error:
             if error.code == STREAM_NOT_FOUND:
                 return 0
