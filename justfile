@@ -12,7 +12,7 @@ test-cluster *args:
 
 # Run those of them that CI runs: what replicas, elections and lagging reads may break first.
 test-cluster-core *args:
-    uv run pytest -n auto --dist loadfile --nats-nodes 3 tests/integration/broker tests/integration/streams tests/integration/engine/test_races.py tests/integration/engine/test_awaits.py tests/integration/engine/test_maps.py tests/integration/engine/test_child_runs.py tests/integration/engine/test_actor_nodes.py tests/integration/engine/test_controls.py tests/integration/engine/test_durability.py tests/integration/shared/test_due_index.py tests/integration/shared/test_fenced_append.py tests/integration/shared/test_lagging_replicas.py tests/integration/worker/test_timers.py tests/integration/worker/test_sweeper.py tests/e2e/streams {{args}}
+    uv run pytest -n auto --dist loadfile --nats-nodes 3 tests/integration/broker tests/integration/streams tests/integration/engine/test_races.py tests/integration/engine/test_awaits.py tests/integration/engine/test_maps.py tests/integration/engine/test_child_runs.py tests/integration/engine/test_actor_nodes.py tests/integration/engine/test_controls.py tests/integration/engine/test_durability.py tests/integration/shared/test_due_index.py tests/integration/shared/test_fenced_append.py tests/integration/shared/test_lagging_replicas.py tests/integration/worker/test_timers.py tests/integration/worker/test_sweeper.py tests/integration/api/test_commands.py tests/integration/api/test_paused_commands.py tests/integration/api/test_runs.py tests/integration/api/test_triggers.py tests/e2e/streams {{args}}
 
 # Run the tests of the retention with one of 20 seconds instead of 4; takes about five minutes.
 test-retention *args:
