@@ -6,7 +6,7 @@ cannot hold. What it can encode includes dataclasses, Structs and sets.
 
 import dataclasses
 import math
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -23,6 +23,10 @@ _LONG_NUMBER: Final = b"0" * 19
 # Ten times as fast as a regular expression, which would hold the interpreter's lock in a text of
 # megabytes for as long.
 _DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
+# The lock can be passed on after each piece of this size.
+_PIECE_BYTES: Final = 64 * 1024
+_CONTAINERS: Final = frozenset({dict, list, tuple})
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -38,11 +42,11 @@ def encode_json(value: Any) -> bytes:
         NotJsonError: the value, or a part of it, is not JSON.
     """
     encoded = encode_finite(value)
-    if _LONG_NUMBER in encoded.translate(_DIGITS):
+    if _has_long_number(encoded):
         _raise_for(value, integers=True)
     # Few values have enough brackets to be too deep.
     if encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH:
-        _check_depth(encoded)
+        _check_depth(value, encoded)
     return encoded
 
 
@@ -74,7 +78,58 @@ def encode_finite(value: Any) -> bytes:
     return encoded
 
 
-def _check_depth(encoded: bytes) -> None:
+def _has_long_number(encoded: bytes) -> bool:
+    if len(encoded) <= _PIECE_BYTES:
+        return _LONG_NUMBER in encoded.translate(_DIGITS)
+    overlap = len(_LONG_NUMBER) - 1
+    return any(
+        _LONG_NUMBER in encoded[start : start + _PIECE_BYTES + overlap].translate(_DIGITS)
+        for start in range(0, len(encoded), _PIECE_BYTES)
+    )
+
+
+class _Survey(NamedTuple):
+    """The properties of a value that consists of plain JSON.
+
+    Attributes:
+        depth: levels of containers.
+        is_finite: whether no number is NaN or infinite.
+        is_narrow: whether all integers fit in 64 bits.
+    """
+
+    depth: int
+    is_finite: bool
+    is_narrow: bool
+
+
+def _survey(value: Any) -> _Survey | None:
+    """Return the properties of plain JSON; None if the value has other types.
+
+    It takes no copy of the value, and lets other threads run.
+    """
+    depth, is_finite, is_narrow = 0, True, True
+    level = [value]
+    while level:
+        containers = []
+        for part in level:
+            for child in part.values() if type(part) is dict else part:
+                kind = type(child)
+                if kind in _CONTAINERS:
+                    containers.append(child)
+                elif kind is float:
+                    is_finite = is_finite and math.isfinite(child)
+                elif kind is int:
+                    is_narrow = is_narrow and MIN_INTEGER <= child <= MAX_INTEGER
+                elif kind not in _SCALARS:
+                    return None
+        depth, level = depth + 1, containers
+    return _Survey(depth - 1, is_finite, is_narrow)
+
+
+def _check_depth(value: Any, encoded: bytes) -> None:
+    survey = _survey([value])
+    if survey is not None and survey.depth <= MAX_DEPTH:
+        return
     try:
         level = [msgspec.json.decode(encoded)]
     except RecursionError:
@@ -107,6 +162,9 @@ def _path_to(wanted: Any, value: Any) -> str:
 
 def _raise_for(value: Any, *, integers: bool) -> None:
     """Raise for a number in a value that JSON cannot hold, if there is one."""
+    survey = _survey([value])
+    if survey is not None and (survey.is_narrow if integers else survey.is_finite):
+        return
     builtins = msgspec.to_builtins(value, str_keys=True, enc_hook=_decode_raw)
     pending: list[tuple[str, Any]] = [("", builtins)]
     while pending:

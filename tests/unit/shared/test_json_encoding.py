@@ -1,6 +1,7 @@
 """No value changes silently when it is encoded as JSON."""
 
 import dataclasses
+import sys
 from typing import Any
 
 import msgspec
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace_shared.json_encoding import NotJsonError, encode_finite, encode_json
+from tailrace_shared.json_encoding import MAX_DEPTH, NotJsonError, encode_finite, encode_json
 
 NAN, INFINITY = float("nan"), float("inf")
 
@@ -106,3 +107,46 @@ def test_a_value_that_contains_itself_is_refused():
     value.append(value)
     with pytest.raises(NotJsonError):
         encode_json(value)
+
+
+def test_a_large_text_is_searched_in_pieces():
+    """Each search holds the interpreter's lock until it ends."""
+    encoded = bytearray()
+    searched = []
+
+    def observe(_frame, event, argument):
+        if event == "c_call" and argument.__name__ == "translate":
+            searched.append(len(argument.__self__))
+
+    sys.setprofile(observe)
+    try:
+        encoded += encode_json("1x" * (1024 * 1024))
+    finally:
+        sys.setprofile(None)
+    assert sum(searched) >= len(encoded)
+    assert max(searched) <= 65 * 1024
+
+
+@pytest.mark.parametrize("before", [65_500, 65_520, 65_530, 65_535, 65_536, 131_060])
+def test_a_long_number_is_found_wherever_it_is(before):
+    """Also across the pieces in which a large text is searched."""
+    large = {"a": "x" * before, "b": 2**64, "c": "x" * 200_000}
+    with pytest.raises(NotJsonError, match="the integer at /b does not fit"):
+        encode_json(large)
+
+
+@pytest.mark.parametrize("inner", [1, [], {}, [1], (), ((),)])
+@pytest.mark.parametrize("levels", range(MAX_DEPTH - 3, MAX_DEPTH + 3))
+def test_the_depth_of_plain_values_is_found_without_decoding_them(levels, inner):
+    """It is the same as that of a value with a Struct, which is decoded."""
+    deep: Any = inner
+    for _ in range(levels):
+        deep = {"a": [deep]} if levels % 2 else [deep]
+    assert _outcome([deep, {"x": 1}]) == _outcome([deep, Place(1)])
+
+
+def _outcome(value):
+    try:
+        return encode_json(value)
+    except NotJsonError as error:
+        return str(error)

@@ -5,7 +5,10 @@ import contextlib
 import gzip
 import ipaddress
 import socket
+import subprocess
+import sys
 import time
+from typing import Final
 
 import msgspec
 import pytest
@@ -65,6 +68,29 @@ async def failure_of(url, allowed=LOCAL, **parameters):
     with pytest.raises(NodeFailedError) as caught:
         await send(url, allowed, **parameters)
     return caught.value
+
+
+_REQUEST: Final = """
+import asyncio, sys
+import tailrace_worker.__main__
+from tailrace_worker.nodes.http import HttpLimits, make_http_node
+
+class Context:
+    idempotency_key, tenant = "e1:ship", "default"
+
+http = make_http_node(HttpLimits("127.0.0.0/8"))
+known = set(sys.modules)
+asyncio.run(http(Context(), sys.argv[1], method="POST", json={"a": 1}))
+print(sorted(set(sys.modules) - known))
+"""
+
+
+def test_a_request_imports_nothing(server):
+    """An import on the event loop stalls all executions."""
+    answers(server, 200, b"{}", content_type="application/json")
+    command = [sys.executable, "-c", _REQUEST, server.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 class TestRequests:

@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
 import pytest
 from dramatiq.middleware import Shutdown, TimeLimitExceeded
 
@@ -210,6 +211,23 @@ async def test_an_output_that_contains_itself_fails_for_good(run):
     outcome = await run(lambda: value)
     assert isinstance(outcome, Erred)
     assert not outcome.retryable
+
+
+@BOTH
+@pytest.mark.parametrize("is_kept", [False, True])
+async def test_a_large_output_is_decoded_only_for_expressions(threads, kind, is_kept):
+    """To decode megabytes holds the interpreter's lock, and so all executions, for a while."""
+    large = "x" * (MAX_VALUE_BYTES + 1)
+    found = declared_node(node("under.test")(kind(lambda: large)))
+    assert found is not None
+    runner = Runner(NodeRegistry([found]), threads, 2 * MAX_VALUE_BYTES, SecretStore())
+    planned = PlannedNode("n", Node("under.test"), is_actor=False)
+    loop = asyncio.get_running_loop()
+    attempt = Attempt("t", "e", StepState("n", attempt=1), loop, lambda: None)
+    attempt.keeps_output = is_kept
+    outcome = await runner.run(planned, ExecutionState(), attempt)
+    output = large if is_kept else msgspec.UNSET
+    assert outcome == Succeeded(output, msgspec.json.encode(large))
 
 
 async def test_an_output_is_at_most_256_kib(run):

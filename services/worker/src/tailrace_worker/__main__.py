@@ -8,20 +8,20 @@ import signal
 import sys
 from queue import Empty, SimpleQueue
 
-import dramatiq
 import structlog
 
 from tailrace_shared.errors import StartupError
 from tailrace_shared.process.readiness import notify
 from tailrace_shared.redact.credentials import redact_credentials
 from tailrace_worker.bootstrap import build
+from tailrace_worker.dramatiq_worker import Worker
 from tailrace_worker.monitor import Monitor
 
 # Thresholds of the garbage collector for its three generations.
 _GC_THRESHOLDS = (10_000, 20, 20)
 # How long the event loop waits for the interpreter's lock while another thread computes.
 _SWITCH_INTERVAL_S = 0.0005
-# How often an idle worker thread checks whether to stop. There may be hundreds of threads.
+# How often an idle consumer checks whether to stop.
 _IDLE_POLL_MS = 500
 # Seconds beyond the drain grace after which a worker that has not stopped is ended.
 _MAX_STOP_S = 30.0
@@ -53,7 +53,7 @@ def main() -> None:
     _relax_garbage_collection()
     # As Dramatiq's own command does: middleware such as time limits starts on this signal.
     parts.broker.emit_after("process_boot")
-    worker = dramatiq.Worker(
+    worker = Worker(
         parts.broker, worker_threads=parts.settings.worker_threads, worker_timeout=_IDLE_POLL_MS
     )
     worker.start()

@@ -24,6 +24,8 @@ from tailrace_shared.subjects import Subjects
 _CHUNK_BYTES: Final = 512 * 1024
 _CHUNKS_PER_READ: Final = 64
 _MAX_CONCURRENT_FETCHES: Final = 8
+# The event loop copies the chunks of all outputs that it is sending.
+_MAX_CONCURRENT_CHUNKS: Final = 4
 
 
 class OutputStore:
@@ -38,6 +40,8 @@ class OutputStore:
         self._subjects = subjects
         self._stream = subjects.stream(OUTPUTS)
         self._max_bytes = max_bytes
+        self._chunk_turns = asyncio.Semaphore(_MAX_CONCURRENT_CHUNKS)
+        self._decode_turns = asyncio.Lock()
 
     async def put(
         self, tenant: str, execution: str, step_id: str, attempt: int, encoded: bytes
@@ -58,7 +62,8 @@ class OutputStore:
         for index, subject in enumerate(self._chunks(ref)):
             start = index * _CHUNK_BYTES
             try:
-                await self._jetstream.publish(subject, encoded[start : start + _CHUNK_BYTES])
+                async with self._chunk_turns:
+                    await self._jetstream.publish(subject, encoded[start : start + _CHUNK_BYTES])
             except StoreFullError as error:
                 # Not to be repeated until there is room: the output would stay in memory.
                 raise OutputTooLargeError(f"the output of {step_id!r}: {error}") from None
@@ -77,7 +82,10 @@ class OutputStore:
         for subject in subjects:
             if subject not in found:
                 found[subject] = await self._read_from_leader(subject, ref)
-        return msgspec.json.decode(b"".join(found[subject] for subject in subjects))
+        # One in an iteration of the loop: to decode many large outputs at once would stall it.
+        async with self._decode_turns:
+            await asyncio.sleep(0)
+            return msgspec.json.decode(b"".join(found[subject] for subject in subjects))
 
     async def delete(self, tenant: str, execution: str) -> None:
         """Delete all outputs of an execution.

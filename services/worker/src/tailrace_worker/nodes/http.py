@@ -1,6 +1,7 @@
 """The node type ``http``: send one HTTP request."""
 
 import asyncio
+import encodings.idna  # noqa: F401 - as the ones below
 import functools
 import re
 import zlib
@@ -8,6 +9,8 @@ from collections.abc import Callable, Iterable
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final, NamedTuple
 
+# These are otherwise imported at the first request, for tens of milliseconds on the event loop.
+import anyio._backends._asyncio  # noqa: F401
 import httpcore
 import httpx
 

@@ -105,6 +105,8 @@ class ActorAttempt:
             self._services.now,
             self._services.output_budget,
         )
+        marks = SensitivityMarks.of(self._plan, self._log.state)
+        self._attempt.keeps_output = marks is not None
         self._running = self._services.loop.create_task(self._outcome())
         self._running.add_done_callback(lambda _task: self._wakeup.set())
         try:

@@ -46,6 +46,7 @@ class Succeeded:
     """The attempt succeeded.
 
     Attributes:
+        output: the output; ``msgspec.UNSET`` if it is stored elsewhere and no expression uses it.
         encoded: the output as JSON, if it is too large for an event.
         ref: where the output has been stored.
         sensitive: sensitive places in the output that are known without the definition.

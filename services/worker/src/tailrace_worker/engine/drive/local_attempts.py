@@ -156,6 +156,7 @@ class LocalAttempts:
             self._services.output_budget,
         )
         attempt.sensitivity = self.scheduler.sensitivity
+        attempt.keeps_output = self._is_needed(step_id)
         return attempt
 
     async def _run(self, attempt: Attempt) -> None:
@@ -194,18 +195,18 @@ class LocalAttempts:
         if not isinstance(outcome, Succeeded) or outcome.encoded is None:
             return outcome
         encoded = outcome.encoded
-        output = outcome.output if self._is_needed(attempt) else msgspec.UNSET
+        output = outcome.output if attempt.keeps_output else msgspec.UNSET
         # To store it takes time, in which memory holds no more of it than is needed.
         del outcome
         return await self._store_output(attempt, output, encoded)
 
-    def _is_needed(self, attempt: Attempt) -> bool:
+    def _is_needed(self, step_id: str) -> bool:
         """Return whether an expression may use an output, or marks of sensitive values do."""
-        return self.scheduler.sensitivity is not None or self._is_referenced(attempt)
+        return self.scheduler.sensitivity is not None or self._is_referenced(step_id)
 
-    def _is_referenced(self, attempt: Attempt) -> bool:
+    def _is_referenced(self, step_id: str) -> bool:
         referenced = self.scheduler.plan.referenced
-        return referenced is None or split_item_id(attempt.node_id)[0] in referenced
+        return referenced is None or split_item_id(step_id)[0] in referenced
 
     async def _store_output(
         self, attempt: Attempt, output: Any, encoded: bytes
@@ -237,7 +238,7 @@ class LocalAttempts:
         self._services.counts.note_attempt(attempt.node_type, end, seconds)
         facts.append(scheduler.record(end, output))
         has_reference = isinstance(outcome, Succeeded) and outcome.ref is not None
-        if has_reference and self._is_referenced(attempt):
+        if has_reference and self._is_referenced(attempt.node_id):
             # Kept in memory, so that it need not be fetched.
             step.output = output
             self._kept.append(attempt.held)

@@ -45,6 +45,8 @@ class Attempt:
     Attributes:
         begun: when it was launched, by the monotonic clock.
         held: the output, while it is in memory.
+        keeps_output: whether the outcome has an output that is stored outside of the log. To decode
+            megabytes that no expression uses would hold the interpreter's lock for nothing.
         sensitivity: knows the sensitive places of the execution; None if nothing is marked.
     """
 
@@ -73,6 +75,7 @@ class Attempt:
         self._wake = wake
         self._now = now
         self.held = budget.open(tenant)
+        self.keeps_output = True
         self._cancelled = False
         self._lines = 0
         self._reports: list[Event] = []

@@ -46,7 +46,7 @@ _LARGE_OUTPUTS: Final = threading.Lock()
 @dataclass(frozen=True, slots=True)
 class _Call:
     function: NodeFunction
-    held: HeldOutputs
+    attempt: Attempt
     # Excluded from repr: parameters may hold secrets, and event loops print what they call.
     parameters: dict[str, Any] = field(repr=False)
     redactor: Redactor | None = None
@@ -175,7 +175,7 @@ class Runner:
                 return _outcome(value, self._max_output_bytes, call)
             try:
                 # It may wait for a thread, in memory.
-                call.held.cover(_least_bytes(value))
+                call.attempt.held.cover(_least_bytes(value))
             except OutputMemoryError as error:
                 return Erred(str(error))
             # To encode and redact megabytes would hold up the loop, and with it all executions.
@@ -238,7 +238,7 @@ class Runner:
         if function.takes_context:
             parameters = {**parameters, "ctx": attempt}
         redactor = None if secrets is None else secrets.redactor
-        return _Call(function, attempt.held, parameters, redactor)
+        return _Call(function, attempt, parameters, redactor)
 
 
 def _parameter_error(function: NodeFunction, parameters: dict[str, Any]) -> str | None:
@@ -283,7 +283,9 @@ def _outcome(value: Any, max_bytes: int, call: _Call) -> Outcome:
         case ForChild():
             return _checked_child(value)
         case _:
-            return _redacted(_checked_output(value, max_bytes, call.held), call.redactor)
+            is_used = call.attempt.keeps_output or call.redactor is not None
+            outcome = _checked_output(value, max_bytes, call.attempt.held, is_used=is_used)
+            return _redacted(outcome, call.redactor)
 
 
 def _without_sensitive_id(outcome: Outcome, node: PlannedNode, attempt: Attempt) -> Outcome:
@@ -332,7 +334,9 @@ def _least_bytes(value: Any) -> int:
     return sum(map(len, texts))
 
 
-def _checked_output(value: Any, max_bytes: int, held: HeldOutputs) -> Outcome:
+def _checked_output(
+    value: Any, max_bytes: int, held: HeldOutputs, *, is_used: bool = True
+) -> Outcome:
     try:
         encoded = encode_json(value)
     except NotJsonError as error:
@@ -348,6 +352,8 @@ def _checked_output(value: Any, max_bytes: int, held: HeldOutputs) -> Outcome:
             held.cover(len(encoded))
         except OutputMemoryError as error:
             return Erred(str(error))
+        if not is_used:
+            return Succeeded(msgspec.UNSET, encoded)
     # Expressions must see now what they would see after a recovery from the log.
     output = msgspec.json.decode(encoded)
     return Succeeded(output, encoded if len(encoded) > MAX_VALUE_BYTES else None)
