@@ -21,7 +21,7 @@ _COMMITS = 50
 _OLDEST = 10
 _MIB = 2**20
 # For so long an answer is handed on, in seconds.
-_FRESH = 0.25
+_FRESH = 3.0
 # A generous allowance for the reads of a new topic and all other reads.
 _ASKED_OF_A_TOPIC = 10
 

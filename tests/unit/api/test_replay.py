@@ -73,21 +73,45 @@ def test_different_pages_are_different_reads() -> None:
     run_in_virtual_time(scenario())
 
 
-def test_pages_are_cached_for_a_short_time() -> None:
-    """Deletion of history is soon noticed."""
+@pytest.mark.parametrize(("size", "seconds"), [(10, 3.0), (70_000, 0.25)])
+def test_pages_are_cached_for_a_short_time(size: int, seconds: float) -> None:
+    """Deletion of history is soon noticed. Small pages stay while clients take turns."""
 
     async def scenario() -> None:
         desk = _Desk()
-        _commit(desk.nats)
+        event = written.step_log("n", "x" * size)
+        desk.nats.append("t", "e", next(encode_commits([event])))
         await desk.page()
-        await asyncio.sleep(0.2)
+        assert await desk.replay.find_next(1) is not None
+        await asyncio.sleep(0.9 * seconds)
         await desk.page()
-        assert desk.nats.reads == 1
-        await asyncio.sleep(0.1)
-        await desk.page()
+        assert await desk.replay.find_next(1) is not None
         assert desk.nats.reads == 2
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.2 * seconds)
+        await desk.page()
+        assert desk.nats.reads == 3
+        await asyncio.sleep(4)
         assert not desk.replay._tasks
+
+    run_in_virtual_time(scenario())
+
+
+def test_cached_pages_have_a_limit() -> None:
+    """Beyond it they stay for a quarter of a second."""
+
+    async def scenario() -> None:
+        desk, count = _Desk(), 200
+        payload = next(encode_commits([written.step_log("n", "x" * 60_000)]))
+        executions = [f"e{number}" for number in range(count)]
+        parts = [LogFilter("t", execution) for execution in executions]
+        for execution in executions:
+            desk.nats.append("t", execution, payload)
+        for _ in range(2):
+            for part in parts:
+                assert len(await desk.replay.commits(part, 1)) == 1
+            await asyncio.sleep(1)
+        cached = 8 * 1024 * 1024 // len(payload)
+        assert desk.nats.reads == count + count - cached
 
     run_in_virtual_time(scenario())
 
@@ -183,7 +207,7 @@ def test_a_small_page_of_an_execution_is_shared_for_seconds_until_the_log_loses_
         desk = _Desk()
         _commit(desk.nats)
         small, large = VIEW.part, LogFilter("t", "large")
-        desk.nats.append("t", "large", next(encode_commits([written.step_log("n", "x" * 9000)])))
+        desk.nats.append("t", "large", next(encode_commits([written.step_log("n", "x" * 70_000)])))
         for part in (small, large):
             assert len(await desk.replay.commits(part, 1)) == 1
         await asyncio.sleep(2)

@@ -2,9 +2,11 @@
 
 import asyncio
 import functools
-from typing import Final
+from typing import Any, Final, cast
 
-from tailrace_api.http.request_starts import RequestStarts
+import pytest
+
+from tailrace_api.http.request_starts import NewConnection, RequestStarts
 
 _AT_ONCE: Final = 4
 
@@ -54,3 +56,141 @@ async def test_few_requests_start_while_connections_are_accepted() -> None:
     for _ in range(80):
         await asyncio.sleep(0)
     assert started == [*range(80)]
+
+
+class _Transport:
+    """The part of a transport that a new connection uses."""
+
+    def __init__(self) -> None:
+        self.reading: list[bool] = []
+        self.is_closed = False
+        self.protocol: Any = None
+
+    def pause_reading(self) -> None:
+        self.reading.append(False)
+
+    def resume_reading(self) -> None:
+        self.reading.append(True)
+
+    def set_protocol(self, protocol: Any) -> None:
+        self.protocol = protocol
+
+    def get_protocol(self) -> Any:
+        return self.protocol
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class _Parser:
+    """The protocol that takes a connection over."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Any]] = []
+
+    def connection_made(self, transport: Any) -> None:
+        self.calls.append(("made", transport))
+
+    def data_received(self, data: bytes) -> None:
+        self.calls.append(("data", data))
+
+    def start(self, head: bytes) -> None:
+        self.calls.append(("start", head))
+
+    def shutdown(self) -> None:
+        self.calls.append(("shutdown", None))
+
+
+class _Door:
+    """The new connections of a server."""
+
+    def __init__(self) -> None:
+        self.starts = RequestStarts()
+        self.connections = set[Any]()
+        self.parsers: list[_Parser] = []
+
+    def connect(self) -> tuple[NewConnection, _Transport]:
+        connection = NewConnection(self.starts, self.connections, self._create, 30.0)
+        transport = _Transport()
+        connection.connection_made(cast("asyncio.Transport", transport))
+        return connection, transport
+
+    def _create(self) -> _Parser:
+        self.parsers.append(_Parser())
+        return self.parsers[-1]
+
+    def occupy(self) -> None:
+        """Make requests that come now wait."""
+        for _ in range(_AT_ONCE + 1):
+            self.starts.add(_of("a"), lambda: None)
+
+
+_HEAD: Final = b"GET / HTTP/1.1\r\nHost: h\r\nX-Organization-ID: acme \r\n\r\n"
+
+
+async def test_input_is_parsed_at_once_while_no_request_waits() -> None:
+    """As if the parser had been there from the beginning."""
+    door = _Door()
+    connection, transport = door.connect()
+    assert door.connections == {connection}
+    connection.data_received(_HEAD)
+    (parser,) = door.parsers
+    assert parser.calls == [("made", transport), ("data", _HEAD)]
+    assert transport.protocol is parser
+    assert not door.connections
+
+
+@pytest.mark.parametrize("head", [b"GET / HT", _HEAD + b"GET", b"\r\n\r\n" + _HEAD, b"x" * 5000])
+async def test_what_is_not_one_head_is_parsed_at_once(head: bytes) -> None:
+    """The parser buffers it, or refuses it."""
+    door = _Door()
+    door.occupy()
+    connection, _ = door.connect()
+    connection.data_received(head)
+    assert door.parsers[0].calls[-1] == ("data", head)
+
+
+async def test_a_request_waits_as_bytes_without_a_parser() -> None:
+    """Thousands may wait together."""
+    door = _Door()
+    door.occupy()
+    connection, transport = door.connect()
+    connection.data_received(_HEAD)
+    assert not door.parsers
+    assert transport.reading == [False]
+    assert [*door.starts._waiting] == [(b"a",), (b"acme",)]
+    async with asyncio.timeout(60):
+        while not door.parsers:  # noqa: ASYNC110 - the iterations are what it waits for
+            await asyncio.sleep(0)
+    assert door.parsers[0].calls == [("made", transport), ("start", _HEAD)]
+    assert transport.reading == [False, True]
+    assert not door.connections
+
+
+async def test_a_client_that_has_gone_is_not_started() -> None:
+    """Nothing is left of its request."""
+    door = _Door()
+    door.occupy()
+    connection, _ = door.connect()
+    connection.data_received(_HEAD)
+    connection.connection_lost(None)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not door.parsers
+    assert not door.connections
+
+
+async def test_a_server_that_stops_answers_the_requests_that_wait() -> None:
+    """And closes connections without a request."""
+    door = _Door()
+    door.occupy()
+    waiting, _ = door.connect()
+    _idle, idle_transport = door.connect()
+    waiting.data_received(_HEAD)
+    for connection in [*door.connections]:
+        connection.shutdown()
+    assert [what for what, _ in door.parsers[0].calls] == ["made", "start", "shutdown"]
+    assert idle_transport.is_closed

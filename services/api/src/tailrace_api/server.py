@@ -120,12 +120,10 @@ class Server(uvicorn.Server):
     """uvicorn with drained streams, systemd readiness and its own signal handling."""
 
     def __init__(self, api: Api, settings: ApiSettings) -> None:
-        starts = RequestStarts()
         protocols = ProtocolFactory(
             refusals=Refusals(api.metrics.count_request),
-            starts=starts,
+            starts=RequestStarts(),
             receive_timeout=settings.receive_timeout,
-            on_connection=starts.note_connection,
             head_limits=HeadLimits(settings.max_url_bytes, settings.max_header_bytes),
         )
         self._accepts = protocols.accepts

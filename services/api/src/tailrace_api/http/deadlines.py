@@ -5,7 +5,6 @@ could hold a connection for free, and with a thousand of them exhaust the server
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import (
@@ -25,18 +24,15 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     Args:
         receive_timeout: the time for each of them, in seconds.
-        on_connection: called for each new connection.
     """
 
     def __init__(
         self,
         *,
         receive_timeout: float = RECEIVE_TIMEOUT_S,
-        on_connection: Callable[[], None] = lambda: None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self._on_connection = on_connection
         self._receive_timeout = receive_timeout
         self._deadline: asyncio.TimerHandle | None = None
         self._has_request = False
@@ -48,7 +44,6 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._on_connection()
         self._start_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:

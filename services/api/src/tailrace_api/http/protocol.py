@@ -15,10 +15,11 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from tailrace_api.http.accepts import Accepts
+from tailrace_api.http.deadlines import RECEIVE_TIMEOUT_S
 from tailrace_api.http.direct_writer import DirectWriter
 from tailrace_api.http.refusals import Refusals
 from tailrace_api.http.request_limits import BoundedProtocol
-from tailrace_api.http.request_starts import RequestStarts
+from tailrace_api.http.request_starts import NewConnection, RequestStarts
 
 _EXTENSION: Final = "tailrace.transport"
 
@@ -46,6 +47,15 @@ class StreamProtocol(BoundedProtocol):
         self._refusals = refusals
         self._create = create
         self._starts = starts
+        self._is_started = False
+
+    def start(self, head: bytes) -> None:
+        """Parse the head of a request that has waited for its start, and start it."""
+        self._is_started = True
+        try:
+            self.data_received(head)
+        finally:
+            self._is_started = False
 
     def on_message_begin(self) -> None:
         """Add the extension to the scope of a request."""
@@ -56,7 +66,10 @@ class StreamProtocol(BoundedProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._served = cycle
         start = super()._start_asgi_task
-        self._starts.add(cycle.scope["headers"], lambda: start(cycle, app))
+        if self._is_started:
+            start(cycle, app)
+        else:
+            self._starts.add(cycle.scope["headers"], lambda: start(cycle, app))
 
     def take_over(self, scope: Scope, headers: Headers) -> DirectWriter | None:
         """Begin a chunked response, and pass the connection to the caller for the rest of it.
@@ -118,22 +131,32 @@ class ProtocolFactory:
     """Creates the protocols of one server: for new connections, and for those of ended streams.
 
     Args:
-        options: the options of the protocol that are not uvicorn's.
+        starts: starts the requests of the server.
+        receive_timeout: seconds that the client of a new connection has to send something.
+        options: further options of the protocol that are not uvicorn's.
 
     Attributes:
         accepts: accepts connections beside the event loop.
     """
 
-    def __init__(self, **options: Any) -> None:
-        self.accepts = Accepts(self.create)
-        self._options = options
+    def __init__(
+        self, *, starts: RequestStarts, receive_timeout: float = RECEIVE_TIMEOUT_S, **options: Any
+    ) -> None:
+        self.accepts = Accepts(self._create_new)
+        self._starts = starts
+        self._receive_timeout = receive_timeout
+        self._options = {"starts": starts, "receive_timeout": receive_timeout, **options}
 
-    def __call__(self, **options: Any) -> StreamProtocol:
+    def __call__(self, **options: Any) -> NewConnection:
         """Return the protocol of a new connection; called by uvicorn."""
         # The same for all connections.
         self._options |= options
         self.accepts.note()
-        return self.create()
+        return self._create_new()
+
+    def _create_new(self) -> NewConnection:
+        connections = self._options["server_state"].connections
+        return NewConnection(self._starts, connections, self.create, self._receive_timeout)
 
     def create(self) -> StreamProtocol:
         """Return a protocol for the next requests of a connection."""

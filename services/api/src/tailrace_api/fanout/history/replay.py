@@ -27,10 +27,11 @@ from tailrace_shared.subjects import LogFilter
 _MAX_CONCURRENT_READS: Final = 16
 # Cache TTL of an answer: short, so that deletion of history is soon noticed.
 _TTL_S: Final = 0.25
-# Of a page of an execution with which streams of several topics begin, if it is small: thousands
-# that open together take turns, so those with the same execution come seconds apart.
-_SMALL_PAGE_TTL_S: Final = 3.0
-_SMALL_PAGE_BYTES: Final = 8 * 1024
+# Of small parts of history: thousands of clients that connect together take turns, so those that
+# request the same come seconds apart.
+_SMALL_TTL_S: Final = 3.0
+_SMALL_BYTES: Final = 64 * 1024
+_MAX_SMALL_BYTES: Final = 8 * 1024 * 1024
 
 T = TypeVar("T")
 LocatedCommit = tuple[str, str, Commit]
@@ -83,6 +84,7 @@ class Replay:
         self._max_waiting = max_waiting
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT_READS)
         self._tasks: dict[Hashable, asyncio.Task[Any]] = {}
+        self._small_bytes = 0
         self._waiting = 0
 
     @property
@@ -118,7 +120,7 @@ class Replay:
             return Page(Batch.of(epoch, encoded, skipped), more, commits[0].sequence, is_torn)
 
         key = (view, epoch, from_sequence, index)
-        return await self.read_shared(key, read, _is_volatile, is_new=is_new)
+        return await self.read_shared(key, read, _is_volatile, is_new=is_new, size_of=_page_bytes)
 
     async def is_torn(self, part: LogFilter, sequence: int, index: int = 0) -> bool:
         """Return whether commits of a tenant may have been deleted from a cursor on.
@@ -160,7 +162,7 @@ class Replay:
 
         key = ("commits", part, from_sequence)
         return await self.read_shared(
-            key, read, lambda commits: not commits, is_new=False, ttl_of=_ttl_of_page
+            key, read, lambda commits: not commits, is_new=False, size_of=_commits_bytes
         )
 
     async def find_next(self, sequence: int) -> LocatedCommit | None:
@@ -173,7 +175,9 @@ class Replay:
         async def read() -> LocatedCommit | None:
             return await self._log.find_next(sequence)
 
-        return await self.read_shared(sequence, read, lambda found: found is None, is_new=True)
+        return await self.read_shared(
+            sequence, read, lambda found: found is None, is_new=True, size_of=_located_bytes
+        )
 
     async def edge(self, at_least: int, *, is_new: bool) -> LogEdge:
         """Return where the log begins and ends; a cached edge if it reaches ``at_least``.
@@ -194,7 +198,7 @@ class Replay:
         is_volatile: Callable[[T], bool],
         *,
         is_new: bool,
-        ttl_of: Callable[[T], float] | None = None,
+        size_of: Callable[[T], int] | None = None,
     ) -> T:
         """Return the result of a read: of one in flight or in the cache, or else of a new one.
 
@@ -203,7 +207,8 @@ class Replay:
             read: performs it.
             is_volatile: whether a result may change soon, so it must not be cached.
             is_new: whether the read is for a new stream, which may be refused.
-            ttl_of: returns how long a result is cached, in seconds.
+            size_of: returns the size of a result that never changes, in bytes. Small ones are
+                cached for longer.
 
         Raises:
             UnavailableError: NATS did not answer, or too many reads are queued.
@@ -223,7 +228,7 @@ class Replay:
             raise ReplayBusyError(f"{self._waiting} reads of history are queued")
         self._waiting += 1
         # A separate task: the first caller may be cancelled while others still wait.
-        task = self._tasks[key] = asyncio.create_task(self._read(key, read, is_volatile, ttl_of))
+        task = self._tasks[key] = asyncio.create_task(self._read(key, read, is_volatile, size_of))
         task.add_done_callback(_retrieve_error)
         return await asyncio.shield(task)
 
@@ -232,7 +237,7 @@ class Replay:
         key: Hashable,
         read: Callable[[], Awaitable[T]],
         is_volatile: Callable[[T], bool],
-        ttl_of: Callable[[T], float] | None,
+        size_of: Callable[[T], int] | None,
     ) -> T:
         answer: T | None = None
         try:
@@ -245,8 +250,19 @@ class Replay:
             if answer is None or is_volatile(answer):
                 self._tasks.pop(key, None)
             else:
-                ttl = ttl_of(answer) if ttl_of else _TTL_S
-                asyncio.get_running_loop().call_later(ttl, self._tasks.pop, key, None)
+                self._cache(key, size_of(answer) if size_of else _SMALL_BYTES + 1)
+
+    def _cache(self, key: Hashable, size: int) -> None:
+        loop = asyncio.get_running_loop()
+        if size > _SMALL_BYTES or self._small_bytes + size > _MAX_SMALL_BYTES:
+            loop.call_later(_TTL_S, self._tasks.pop, key, None)
+        else:
+            self._small_bytes += size
+            loop.call_later(_SMALL_TTL_S, self._evict_small, key, size)
+
+    def _evict_small(self, key: Hashable, size: int) -> None:
+        self._small_bytes -= size
+        self._tasks.pop(key, None)
 
 
 def is_before(sequence: int, index: int, horizon: int) -> bool:
@@ -257,9 +273,16 @@ def is_before(sequence: int, index: int, horizon: int) -> bool:
     return sequence < horizon or (sequence == horizon and index == 0)
 
 
-def _ttl_of_page(commits: Sequence[Commit]) -> float:
-    size = sum(len(commit.payload) for commit in commits)
-    return _SMALL_PAGE_TTL_S if size <= _SMALL_PAGE_BYTES else _TTL_S
+def _commits_bytes(commits: Sequence[Commit]) -> int:
+    return sum(len(commit.payload) for commit in commits)
+
+
+def _located_bytes(found: LocatedCommit | None) -> int:
+    return 0 if found is None else len(found[2].payload)
+
+
+def _page_bytes(page: Page) -> int:
+    return 0 if page.batch is None else len(page.batch.wire)
 
 
 def _is_volatile(page: Page) -> bool:
