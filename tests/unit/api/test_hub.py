@@ -160,6 +160,25 @@ def test_ten_thousand_reconnects_cost_few_reads() -> None:
     run_on_hub(scenario, streams=20_000, tenant_streams=20_000)
 
 
+def test_reconnects_that_come_in_turns_cost_few_reads() -> None:
+    """A replica starts few requests at once, so thousands of clients come one after the other."""
+
+    async def scenario(site: MemoryHub) -> None:
+        last = [_commit(site) for _ in range(60)][-1]
+        before = site.nats.reads
+        clients = []
+        for number in range(500):
+            position = f"{site.hub.runtime.epoch}-{10 + number % 5}-0"
+            clients.append(await site.open(last_event_id=position))
+            await asyncio.sleep(0.005)
+        await _soon()
+        assert {_sequences(client)[-1] for client in clients} == {last}
+        # The position and the page of each of the five ids, and how far the log reaches.
+        assert site.nats.reads - before < 2 * 5 + 5
+
+    run_on_hub(scenario)
+
+
 class _Feed(Dialect):
     """All that a tenant's log holds, with heartbeats of its own."""
 
