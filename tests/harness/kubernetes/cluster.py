@@ -401,8 +401,11 @@ def _unmount(folder: Path) -> None:
 
 
 def _remove_canaries() -> None:
-    """Remove the chains by which kubelet and kube-proxy notice that their rules were flushed."""
-    chains = ("KUBE-FIREWALL", "KUBE-KUBELET-CANARY", "KUBE-PROXY-CANARY")
+    """Remove the chains that kubelet and kube-proxy leave behind."""
+    chains = (
+        *("KUBE-FIREWALL", "KUBE-IPTABLES-HINT"),
+        *("KUBE-KUBELET-CANARY", "KUBE-PROXY-CANARY"),
+    )
     for program in ("iptables", "ip6tables"):
         for table in ("filter", "nat", "mangle"):
             for chain in chains:

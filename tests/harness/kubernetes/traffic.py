@@ -32,6 +32,7 @@ NODES: Final[dict[str, Any]] = {
 """A run takes twenty seconds, more than a pod that ends gives to its streams."""
 
 _ENDS: Final = {"execution:completed", "execution:failed", "execution:cancelled"}
+_LIVE: Final = {None, "pending", "queued", "running", "waiting", "paused"}
 _PATIENCE_S: Final = 300.0
 _DEFAULT_RETRY_MS: Final = 1000
 _START_PAUSE_S: Final = 0.2
@@ -150,7 +151,7 @@ class _Follower:
     def _take(self, events: list[SseEvent]) -> None:
         for event in events:
             if event.type == "stream:refused":
-                self._refusal = event.data
+                self._refusal = str(event.json()["reason"])
                 continue
             self._is_served = True
             if event.is_logged:
@@ -282,9 +283,15 @@ class Traffic:
             await asyncio.sleep(_START_PAUSE_S)
 
     async def _log(self, execution: str) -> list[str]:
-        """Return the ids of the events of a completed run."""
+        """Return the ids of the events of a run, once the server that answers has its end."""
         path = f"/api/v1/workflows/{WORKFLOW}/runs/{execution}"
-        document = (await self._http.get(path, params={"include_logs": "true"})).json()
+        async with asyncio.timeout(_PATIENCE_S):
+            while True:
+                answer = await self._http.get(path, params={"include_logs": "true"})
+                document: dict[str, Any] = answer.json() if answer.is_success else {}
+                if document.get("status") not in _LIVE:
+                    break
+                await asyncio.sleep(0.1)
         assert document["status"] == "completed", document
         return [each["id"] for each in document["logs"]]
 
