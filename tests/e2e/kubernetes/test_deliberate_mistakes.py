@@ -78,7 +78,7 @@ async def test_an_upgrade_keeps_the_replicas_of_the_autoscaler(
         replicas = await _replicas_during(cluster, name, release)
     finally:
         release.uninstall()
-    assert min(replicas) == (1 if is_broken else 2)
+    assert (min(replicas) == 1) is is_broken
 
 
 async def _replicas_during(cluster: Cluster, name: str, release: Release) -> list[int]:
@@ -87,7 +87,7 @@ async def _replicas_during(cluster: Cluster, name: str, release: Release) -> lis
 
     async def has_scaled() -> bool:
         found = await asyncio.to_thread(release.kubectl, "get", deployment, "-o", REPLICAS)
-        return found.split()[0] == "2"
+        return int(found.split()[0]) > 1  # the least of the autoscaler, or the seeded number
 
     await until(has_scaled, 120)
     watch = await asyncio.create_subprocess_exec(
