@@ -510,6 +510,13 @@ class WorkerSettings(CommonSettings, frozen=True, kw_only=True):
     max_tenant_pending_output_bytes: Annotated[
         int, Meta(description="The same for the outputs of one tenant.", ge=1048576)
     ] = 256 * 1024 * 1024
+    catch_up_window: Annotated[
+        Duration,
+        Meta(
+            description="How far back firings of cron schedules are made up that were missed while "
+            "NATS was down. 0 makes up none."
+        ),
+    ] = Duration(0)
     sweep_interval: Annotated[
         Duration,
         Meta(

@@ -141,6 +141,11 @@ class Subjects:
         """Return the wildcard over all schedules of a tenant."""
         return f"{self._run_schedules(tenant)}.*"
 
+    @property
+    def all_run_schedules(self) -> str:
+        """The wildcard over all schedules of all tenants."""
+        return f"{self.prefix}.jobs.starts.*.*"
+
     def _run_schedules(self, tenant: str) -> str:
         return f"{self.prefix}.jobs.starts.{check_id(tenant, 'tenant')}"
 

@@ -15,6 +15,7 @@ from harness.nats.server import NatsServer
 from harness.processes.api_process import ApiProcess
 from harness.processes.installation import Installation, installation
 from tailrace_shared.errors import UnavailableError
+from tailrace_shared.execution.timestamps import parse_timestamp
 from tailrace_shared.nats.jetstream import StoredMessage
 from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE, JobMessage, firing_id
 from tailrace_shared.subjects import Subjects
@@ -296,6 +297,76 @@ async def test_firings_wait_for_the_run_before(site: Installation, http: httpx.A
         assert document["steps"][0]["output"] == document["scheduled_at"]
         await http.post(f"/api/v1/executions/{waiting}/resume", json={"decision": "approved"})
     await completed(http, count)
+
+
+ASKING = {"ask": {"type": "await"}}
+
+
+async def overlapping(site: Installation, http: httpx.AsyncClient, overlap: str) -> int:
+    """Let a schedule fire while no worker runs; return the number of firings."""
+    flow = {"nodes": ASKING, "schedules": [{"id": "tick", "every": "1s", "overlap": overlap}]}
+    assert (await http.put("/api/v1/workflows/flow", json=flow)).is_success
+    await firings(site, 2)
+    await http.put("/api/v1/workflows/flow", json={"nodes": ASKING})
+    return len(await firings(site, 2))
+
+
+async def test_firings_beside_an_active_run_are_skipped(
+    site: Installation, http: httpx.AsyncClient
+) -> None:
+    """With `overlap: skip`. One that was started all the same, at the same moment, is refused."""
+    await overlapping(site, http, "skip")
+    site.worker(worker_threads="1")
+    await by_status(http, paused=1)
+    await queue_is_empty(site)
+    started = await http.post("/api/v1/schedules", json={**SECONDLY, "overlap": "skip"})
+    assert started.is_success
+    async with asyncio.timeout(60):
+        while True:
+            shown = (await http.get("/api/v1/schedules/tick")).json()
+            if shown["last_at"] is not None and shown["last_execution_id"] is None:
+                break
+            await asyncio.sleep(0.05)
+    await http.delete("/api/v1/schedules/tick")
+    statuses = Counter(run["status"] for run in await runs(http))
+    assert statuses["paused"] == 1
+    assert statuses.keys() <= {"paused", "cancelled"}
+
+
+async def test_a_firing_cancels_the_run_before(site: Installation, http: httpx.AsyncClient) -> None:
+    """With `overlap: cancel`, the last one stays."""
+    count = await overlapping(site, http, "cancel")
+    site.worker()
+    (last,) = await by_status(http, paused=1, cancelled=count - 1)
+    document = (await http.get(f"/api/v1/executions/{last}")).json()
+    others = [run["execution_id"] for run in await runs(http) if run["execution_id"] != last]
+    for other in others:
+        shown = (await http.get(f"/api/v1/executions/{other}")).json()
+        assert shown["scheduled_at"] <= document["scheduled_at"]
+
+
+async def test_firings_that_an_outage_of_nats_swallowed_are_made_up(
+    site: Installation, http: httpx.AsyncClient, nats_server: NatsServer
+) -> None:
+    """Each second has one run, in the whole time from the first run to the last one."""
+    site.worker(catch_up_window="10m", sweep_interval="1s")
+    await http.post("/api/v1/schedules", json={**SECONDLY, "cron": "* * * * * *"})
+    await completed(http, 1)
+    nats_server.kill()
+    await asyncio.sleep(2.5)  # the outage; how many firings it swallows does not matter
+    nats_server.start()
+    before = len(await runs(http))
+    await completed(http, before + 1)
+    await http.post("/api/v1/schedules/tick/pause")
+    async with asyncio.timeout(120):
+        while True:
+            found = [run["execution_id"] for run in await runs(http)]
+            shown = [(await http.get(f"/api/v1/executions/{run}")).json() for run in found]
+            times = sorted(parse_timestamp(run["scheduled_at"]) for run in shown)
+            if times[-1] - times[0] + 1 == len(times):
+                break
+            await asyncio.sleep(0.5)
+    assert len(set(times)) == len(times)
 
 
 async def by_status(http: httpx.AsyncClient, **wanted: int) -> list[str]:

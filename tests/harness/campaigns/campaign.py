@@ -185,8 +185,12 @@ class Campaign:
     async def _rerun(self, execution: str) -> None:
         state = (await self.site.log.load(self.tenant, execution)).state
         nodes = list(self._definitions[state.workflow_id, state.version].nodes)
-        from_node = self.source.choice([None, *nodes])
-        again = await self.starter.rerun(self.tenant, execution, from_node, new_token())
+        items = [step for step in state.steps if step not in nodes]
+        from_node = self.source.choice([None, *nodes, *items[:3]])
+        failed = self.source.random() < 0.3
+        again = await self.starter.rerun(
+            self.tenant, execution, from_node, new_token(), failed=failed
+        )
         self.started.append(again.execution_id)
 
     # Faults

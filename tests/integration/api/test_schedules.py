@@ -220,3 +220,85 @@ async def test_a_definition_with_wrong_schedules_is_refused_as_a_whole(
         "/schedules/1/input/n",
     ]
     assert "schedules" not in (await http.get("/api/v1/workflows/flow")).json()["definition"]
+
+
+async def test_a_paused_schedule_shows_no_next_start(
+    http: httpx.AsyncClient, jetstream: JetStream, tenant: str
+) -> None:
+    """Its pattern and time zone return when it is resumed."""
+    body = {**YEARLY, "id": "s", "time_zone": "Europe/Vienna", "input": {"n": 1}}
+    active = (await http.post(URL, json=body)).json()
+    assert (active["paused"], active["last_at"], active["last_execution_id"]) == (False, None, None)
+    paused = active | {"paused": True, "next_at": None}
+    for _ in range(2):
+        assert (await http.post(f"{URL}/s/pause")).json() == paused
+    assert (await http.get(URL)).json()["schedules"] == [paused]
+    stored_as = await jetstream.get_newest("JOBS", {"last_by_subj": f"tr.jobs.starts.{tenant}.s"})
+    assert stored_as is not None
+    assert "Nats-Schedule" not in stored_as.headers
+    for _ in range(2):
+        assert (await http.post(f"{URL}/s/resume")).json() == active
+    for command in ("pause", "resume", "run"):
+        assert (await http.post(f"{URL}/nothing/{command}")).status_code == 404
+
+
+async def test_a_pause_outlasts_a_new_version_of_the_definition(http: httpx.AsyncClient) -> None:
+    """The new version changes the pattern."""
+    for cron in ("0 2 * * *", "0 3 * * *"):
+        flow = {**FLOW, "schedules": [{"id": "nightly", "cron": cron}]}
+        assert (await http.put("/api/v1/workflows/flow", json=flow)).is_success
+        await http.post(f"{URL}/nightly/pause")
+    shown = (await http.get(f"{URL}/nightly")).json()
+    assert (shown["cron"], shown["paused"]) == ("0 3 * * *", True)
+
+
+async def test_a_schedule_is_run_now_once_for_a_key(http: httpx.AsyncClient) -> None:
+    """Also while it is paused, with its input and as a run of the schedule."""
+    await http.post(URL, json={**YEARLY, "id": "s", "input": {"n": 7}, "overlap": "queue"})
+    await http.post(f"{URL}/s/pause")
+    first, again = [
+        await http.post(f"{URL}/s/run", headers={"idempotency-key": "k"}) for _ in range(2)
+    ]
+    assert first.status_code == 202
+    assert first.json()["execution_id"] == again.json()["execution_id"]
+    run = (await http.get(first.headers["location"])).json()
+    assert (run["schedule"], run["input"]) == ("s", {"n": 7})
+    assert run["scheduled_at"] is not None
+
+
+async def test_a_range_is_backfilled_once(http: httpx.AsyncClient) -> None:
+    """A firing at the beginning counts, one at the end does not. A dry run starts nothing."""
+    body = {**YEARLY, "id": "s", "cron": "0 0 2 * * *", "time_zone": "Europe/Vienna"}
+    await http.post(URL, json=body)
+    span = {"start": "2026-03-01T01:00:00Z", "end": "2026-03-04T02:00:00+01:00"}
+    times = [f"2026-03-0{day}T01:00:00.000Z" for day in (1, 2, 3)]
+    listed = (await http.post(f"{URL}/s/backfill", json={**span, "dry_run": True})).json()
+    empty = [{"scheduled_at": at, "execution_id": None, "error": None} for at in times]
+    assert listed == {"dry_run": True, "firings": empty}
+    first, again = [(await http.post(f"{URL}/s/backfill", json=span)).json() for _ in range(2)]
+    assert first == again
+    runs = [
+        (await http.get(f"/api/v1/executions/{row['execution_id']}")).json()
+        for row in first["firings"]
+    ]
+    assert [run["scheduled_at"] for run in runs] == times
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"start": "2026-03-01T00:00:00Z"}, "/end"),
+        ({"start": "monday", "end": "2026-03-01T00:00:00Z"}, "/start"),
+        ({"start": "2026-03-01T00:00:00Z", "end": "2026-03-01T00:00:00Z"}, "/end"),
+        ({"start": "2026-03-01T00:00:00Z", "end": "2326-03-01T00:00:00Z"}, "/end"),
+        ({"start": "2026-03-01T00:00:00Z", "end": "2026-03-02T00:00:00Z", "to": 1}, "/to"),
+    ],
+)
+async def test_a_backfill_with_an_invalid_range_is_refused(
+    http: httpx.AsyncClient, body: dict[str, Any], pointer: str
+) -> None:
+    """A hundred firings are the limit."""
+    await http.post(URL, json={**YEARLY, "id": "s", "cron": "@hourly"})
+    answer = await http.post(f"{URL}/s/backfill", json=body)
+    assert answer.status_code == 422
+    assert [problem["pointer"] for problem in answer.json()["errors"]] == [pointer]

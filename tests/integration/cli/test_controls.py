@@ -219,6 +219,31 @@ def test_a_failed_run_is_rerun_from_the_failed_step(tailrace: TailraceCommand) -
     assert (unknown.code, "'good2'" in unknown.stderr) == (1, True)
 
 
+def test_a_fixed_workflow_takes_up_its_failed_runs(tailrace: TailraceCommand) -> None:
+    """One run, or all that match, which a dry run lists."""
+    text = BREAKING.replace("id: breaking", "id: mended")
+    tailrace("apply", str(tailrace.write("mended.yaml", text)))
+    failed = tailrace("run", "mended", "--watch", "--json", "--input", '{"x": 1, "breaks": true}')
+    first = failed.json_lines[-1]["execution_id"]
+    fixed = text.replace("{message: broken}", "{value: mended}").replace("fail,", "transform,")
+    tailrace("apply", str(tailrace.write("mended.yaml", fixed)))
+
+    again = tailrace("rerun", first, "--failed", "--latest", "--watch", "--json")
+
+    document = again.json_lines[-1]
+    assert (again.code, document["status"], document["failed_only"]) == (0, "completed", True)
+    steps = {step["node_id"]: step for step in document["steps"]}
+    assert steps["good"]["kept_from"] == first
+    assert steps["bad"]["output"] == "mended"
+    many = ("--workflow", "mended", "--failed", "--latest")
+    listed = tailrace("rerun", *many, "--dry-run")
+    assert (listed.code, first in listed.stdout) == (0, True)
+    done = tailrace("rerun", *many, "--json")
+    assert [row["execution_id"] for row in done.json_lines[0]["executions"]] == [first]
+    assert tailrace("cancel", "--workflow", "nothing", "--dry-run").stdout == ""
+    assert tailrace("rerun", "--failed").code == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [

@@ -50,9 +50,25 @@ def test_a_schedule_is_added_listed_and_removed(ticking: TailraceCommand) -> Non
     assert added.json["input"] == {"from": "a file"}
     assert until(ticking, 2, "ls", "ticking")
     line = ticking("schedule", "ls").stdout
-    assert line == "tick  ticking  @every 1s\n"
+    assert line.startswith("tick  ticking  @every 1s")
     assert ticking("schedule", "rm", "tick").code == 0
     assert ticking("schedule", "ls", "--json").json == {"schedules": [], "cursor": None}
+
+
+def test_a_schedule_is_paused_resumed_run_and_backfilled(ticking: TailraceCommand) -> None:
+    """Each command says what it did."""
+    ticking("schedule", "add", "ticking", "--cron", "0 9 * * *", "--id", "daily")
+    assert ticking("schedule", "pause", "daily").stdout == "daily  ticking  0 9 * * *  paused\n"
+    assert "  next " in ticking("schedule", "resume", "daily").stdout
+    started = ticking("schedule", "run", "daily", "--json").json
+    assert ticking("watch", started["execution_id"]).code == 0
+    shown = ticking("show", started["execution_id"], "--json").json
+    assert shown["schedule"] == "daily"
+    span = ("--from", "2026-03-01T00:00:00Z", "--to", "2026-03-03T00:00:00Z")
+    listed = ticking("schedule", "backfill", "daily", *span, "--dry-run").stdout.splitlines()
+    assert listed == ["2026-03-01T09:00:00.000Z", "2026-03-02T09:00:00.000Z"]
+    done = ticking("schedule", "backfill", "daily", *span, "--json").json
+    assert len({row["execution_id"] for row in done["firings"]}) == 2
 
 
 def test_a_cron_line_shows_its_next_time(ticking: TailraceCommand) -> None:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -10,7 +10,7 @@ from harness.generators.workflows import definition
 from harness.models.log_conditions import begun, of, types_of
 from harness.processes.installation import TENANT, Installation
 from tailrace_shared.commands.run_input import InvalidInputError
-from tailrace_shared.errors import IllegalCommandError
+from tailrace_shared.errors import IdempotencyConflictError, IllegalCommandError
 from tailrace_shared.execution.events import StepCompleted, StepStarted
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.nats.topology import OUTPUTS
@@ -229,3 +229,82 @@ async def test_a_rerun_continues_when_its_worker_is_killed(site: Installation, t
     )
     assert completions == dict.fromkeys(nodes, 1)
     assert begun_in(tmp_path) == {**dict.fromkeys(nodes, 1), "last": 3}
+
+
+async def test_a_fixed_definition_takes_up_a_failed_run(site: Installation, tmp_path: Path):
+    """Unchanged nodes that have succeeded are kept, and so are the items of a map."""
+    site.worker(**NODES)
+    work = {"type": "test.times", "with": {"folder": str(tmp_path), "fails": "${item}"}}
+    nodes = {
+        "a": times(tmp_path),
+        "m": {
+            "type": "map",
+            "needs": ["a"],
+            "with": {"for_each": "input.fails", "on_error": "collect", "do": work},
+        },
+        "bad": times(tmp_path, "a", fails=1),
+        "last": times(tmp_path, "m", "bad"),
+    }
+    first = await site.run(nodes, {"fails": [0, 1, 0]})
+    assert first.status == "failed"
+    work["retry"] = {"max_attempts": 2, "initial": "0s"}
+    fixed = await site.store(definition({**nodes, "bad": times(tmp_path, "a", value=5)}))
+    started = await site.starter.rerun(
+        TENANT, first.execution_id, None, None, failed=True, version="latest"
+    )
+    await site.finished(started.execution_id)
+    again = await site.state(started.execution_id)
+    assert (again.status, again.version, again.reruns_failed) == ("completed", fixed.version, True)
+    kept = {node for node, step in again.steps.items() if step.kept_from == first.execution_id}
+    assert kept == {"a", "m[0]", "m[2]"}
+    # The failed item has run once in the first run, and twice in the second.
+    assert begun_in(tmp_path) == {"a": 1, "m[0]": 1, "m[1]": 3, "m[2]": 1, "bad": 2, "last": 1}
+
+
+async def test_a_rerun_may_have_another_input(site: Installation, tmp_path: Path):
+    """Nodes that read what has changed run again."""
+    site.worker(**NODES)
+    nodes = {
+        "a": times(tmp_path, value="${input.a}"),
+        "b": times(tmp_path, value="${input.b}", fails="${input.b}"),
+    }
+    first = await site.run(nodes, {"a": 1, "b": 2})
+    started = await site.starter.rerun(
+        TENANT, first.execution_id, None, "key", failed=True, new_input={"a": 1, "b": 0}
+    )
+    await site.finished(started.execution_id)
+    again = await site.state(started.execution_id)
+    assert (again.input, again.output) == ({"a": 1, "b": 0}, {"a": 1, "b": 0})
+    assert begun_in(tmp_path) == {"a": 1, "b": 2}
+    with pytest.raises(IdempotencyConflictError):
+        await site.starter.rerun(TENANT, first.execution_id, None, "key", failed=True)
+
+
+async def test_a_repeated_rerun_with_the_latest_version_stays_one_run(site: Installation):
+    """A newer version is stored between the two requests."""
+    site.worker()
+    first = await site.run({"a": {}})
+
+    async def request() -> ExecutionState:
+        return await site.starter.rerun(TENANT, first.execution_id, None, "key", version="latest")
+
+    once = await request()
+    await site.store(definition({"a": {}, "b": {}}))
+    twice = await request()
+    assert (once.execution_id, once.version) == (twice.execution_id, twice.version)
+    await site.finished(once.execution_id)
+
+
+async def test_a_version_that_cannot_run_it_is_refused(site: Installation):
+    """It does not exist, or does not accept the input."""
+    site.worker()
+    first = await site.run({"a": {}}, {})
+    await site.store(definition({"a": {}}, input={"type": "object", "required": ["x"]}))
+    versions: list[tuple[int | Literal["latest"], str]] = [
+        (99_999, "/version"),
+        ("latest", "/input"),
+    ]
+    for version, pointer in versions:
+        with pytest.raises(InvalidInputError) as refused:
+            await site.starter.rerun(TENANT, first.execution_id, None, None, version=version)
+        assert refused.value.problems[0].pointer.startswith(pointer)

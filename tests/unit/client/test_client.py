@@ -61,6 +61,21 @@ def test_two_runs_have_two_keys(client: Client, server: ScriptedServer) -> None:
             {"node_id": "ask", "decision": "rejected", "data": {"a": 1}},
         ),
         (lambda c: c.rerun("e1", "ask"), "executions/e1/rerun", {"from_node": "ask"}),
+        (
+            lambda c: c.rerun("e1", failed=True, version="latest"),
+            "executions/e1/rerun",
+            {"failed": True, "version": "latest"},
+        ),
+        (
+            lambda c: c.rerun_all({"tag": "t"}, dry_run=True),
+            "executions/rerun",
+            {"filter": {"tag": "t"}, "failed": False, "dry_run": True},
+        ),
+        (
+            lambda c: c.cancel_all({"tag": "t"}, "enough"),
+            "executions/cancel",
+            {"filter": {"tag": "t"}, "reason": "enough", "dry_run": False},
+        ),
         (lambda c: c.signal("po.ok", {"a": 1}), "triggers/po%2Eok", {"a": 1}),
     ],
 )

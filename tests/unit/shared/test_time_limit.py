@@ -36,7 +36,7 @@ _STORE: Any = _SilentStore()
 _COMMANDS = ExecutionCommands(_STORES, _STORE, FairThreads())
 _STARTER = RunStarter(_STORES, _STORE, FairThreads())
 _SIGNALS = Signals(_STORES, _STORE, _STORE)
-_SCHEDULES = ScheduleRoutes(ApiSettings(), _STORE, _STARTER)
+_SCHEDULES = ScheduleRoutes(ApiSettings(), _STORE, _STORE, _STARTER)
 _SCHEDULE = {"workflow_id": "flow", "cron": "@hourly"}
 
 

@@ -214,7 +214,7 @@ def _impatient_join(self: Scheduler, node: str) -> Any:
 
 def _one_more_item(self: MapProgress) -> str:
     move = ORIGINAL_MOVE(self)
-    has_more = self.begun < self._total and self.first_failed < 0
+    has_more = self.next_index < self._total and self.first_failed < 0
     return "start" if move == "wait" and has_more else move
 
 

@@ -34,11 +34,11 @@ def test_items_begin_in_their_order_as_far_as_the_limit_allows():
     """The next one when one has ended."""
     of = progress(3, limit=2)
     for index in (0, 1):
-        assert (of.next_move(), of.begun) == ("start", index)
+        assert (of.next_move(), of.next_index) == ("start", index)
         assert not note(of, index, "running")
     assert of.next_move() == "wait"
     assert note(of, 1, "success")
-    assert (of.next_move(), of.begun) == ("start", 2)
+    assert (of.next_move(), of.next_index) == ("start", 2)
     note(of, 2, "running")
     assert of.next_move() == "wait"
     note(of, 2, "success")
@@ -117,8 +117,8 @@ def test_every_map_comes_to_an_end_within_its_limit(
     while (move := of.next_move()) not in {"complete", "fail"}:
         if move == "start":
             assert not failed or on_error == "collect"
-            running.add(of.begun)
-            note(of, of.begun, "running")
+            running.add(of.next_index)
+            note(of, of.next_index, "running")
             assert len(running) <= limit
         else:
             index = source.choice(sorted(running))
@@ -131,4 +131,4 @@ def test_every_map_comes_to_an_end_within_its_limit(
             note(of, index, status)
     assert not running
     assert (move == "fail") == (bool(failed) and on_error == "fail")
-    assert of.begun == total or move == "fail"
+    assert of.next_index == total or move == "fail"

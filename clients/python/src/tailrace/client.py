@@ -3,7 +3,7 @@
 import os
 import uuid
 from collections.abc import Mapping
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 from urllib.parse import quote
 
 import msgspec
@@ -172,10 +172,81 @@ class Client:
         return self._command(execution_id, "resume", body, idempotency_key)
 
     def rerun(
-        self, execution_id: str, from_node: str | None = None, *, idempotency_key: str | None = None
+        self,
+        execution_id: str,
+        from_node: str | None = None,
+        *,
+        failed: bool = False,
+        version: int | Literal["latest"] | None = None,
+        input_data: Any = None,
+        idempotency_key: str | None = None,
     ) -> dict[str, Any]:
-        """Run an ended run again, completely or from a node on; return the new run."""
-        return self._command(execution_id, "rerun", {"from_node": from_node}, idempotency_key)
+        """Run an ended run again; return the new run.
+
+        With ``from_node``, a node or an item of a map (``pages[3]``), it keeps what does not depend
+        on that; with ``failed`` it keeps what has succeeded. With ``version`` or ``input_data``
+        it runs that version, or has that input, and what these change runs again as well.
+        """
+        body = {
+            "from_node": from_node,
+            "failed": failed or None,
+            "version": version,
+            "input": input_data,
+        }
+        return self._command(execution_id, "rerun", body, idempotency_key)
+
+    def cancel_all(
+        self,
+        matching: Mapping[str, Any],
+        reason: str | None = None,
+        *,
+        dry_run: bool = False,
+        limit: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> dict[str, Any]:
+        """Cancel the runs that match a filter and have not ended; return them.
+
+        ``matching`` has the filters of lists: ``workflow_id``, ``status``, ``tag``, ``parent``,
+        ``created_after``, ``created_before``, ``q``. With ``dry_run`` nothing is cancelled. While
+        ``more`` is true in the answer, repeat the call.
+        """
+        body = {"filter": matching, "reason": reason, "dry_run": dry_run, "limit": limit}
+        return self._bulk("cancel", body, idempotency_key)
+
+    def rerun_all(
+        self,
+        matching: Mapping[str, Any],
+        *,
+        failed: bool = False,
+        version: int | Literal["latest"] | None = None,
+        dry_run: bool = False,
+        limit: int | None = None,
+        cursor: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> dict[str, Any]:
+        """Run the ended runs again that match a filter, by default failed ones; return them.
+
+        ``matching`` is that of :meth:`cancel_all`, the options are those of :meth:`rerun`. With
+        ``dry_run`` nothing runs. ``cursor`` is that of the preceding answer.
+        """
+        body = {
+            "filter": matching,
+            "failed": failed,
+            "version": version,
+            "dry_run": dry_run,
+            "limit": limit,
+            "cursor": cursor,
+        }
+        return self._bulk("rerun", body, idempotency_key)
+
+    def _bulk(self, command: str, body: Mapping[str, Any], key: str | None) -> dict[str, Any]:
+        answer: dict[str, Any] = self._transport.request(
+            "POST",
+            f"/api/v1/executions/{command}",
+            body=_encode({name: value for name, value in body.items() if value is not None}),
+            headers=_key(key),
+        )
+        return answer
 
     def signal(
         self,
@@ -249,6 +320,41 @@ class Client:
     def unschedule(self, schedule_id: str) -> None:
         """Delete a schedule; its runs continue."""
         self._transport.request("DELETE", f"/api/v1/schedules/{_segment(schedule_id)}")
+
+    def pause_schedule(self, schedule_id: str) -> dict[str, Any]:
+        """Pause a schedule; return it. It does not fire until it is resumed."""
+        return self._schedule_command(schedule_id, "pause", {})
+
+    def resume_schedule(self, schedule_id: str) -> dict[str, Any]:
+        """Resume a paused schedule; return it."""
+        return self._schedule_command(schedule_id, "resume", {})
+
+    def run_schedule(
+        self, schedule_id: str, *, idempotency_key: str | None = None
+    ) -> dict[str, Any]:
+        """Start a run of a schedule now; return it."""
+        return self._schedule_command(schedule_id, "run", {}, idempotency_key)
+
+    def backfill(
+        self, schedule_id: str, start: str, end: str, *, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Start the runs of a schedule from ``start`` until before ``end`` (RFC 3339).
+
+        Returns the firings with their runs; with ``dry_run`` only the firings.
+        """
+        body = {"start": start, "end": end, "dry_run": dry_run}
+        return self._schedule_command(schedule_id, "backfill", body)
+
+    def _schedule_command(
+        self, schedule_id: str, command: str, body: Mapping[str, Any], key: str | None = None
+    ) -> dict[str, Any]:
+        answer: dict[str, Any] = self._transport.request(
+            "POST",
+            f"/api/v1/schedules/{_segment(schedule_id)}/{command}",
+            body=_encode(body),
+            headers=_key(key),
+        )
+        return answer
 
     def dead_letters(
         self, queue: str | None = None, *, limit: int | None = None, after: int | None = None

@@ -34,6 +34,7 @@ from tailrace_api.middleware.cors import Cors, allowed_origins
 from tailrace_api.middleware.csrf import CsrfProtection
 from tailrace_api.middleware.pending_bodies import PendingBodies
 from tailrace_api.middleware.request_turns import RequestTurns
+from tailrace_api.routes.commands.bulk import BulkRoutes
 from tailrace_api.routes.commands.commands import CommandRoutes
 from tailrace_api.routes.commands.triggers import TriggerRoutes
 from tailrace_api.routes.dashboard import DashboardRoutes
@@ -44,6 +45,7 @@ from tailrace_api.routes.front_ends.paused import PausedRoutes
 from tailrace_api.routes.front_ends.pipelines import PipelineRoutes
 from tailrace_api.routes.health import HealthRoutes
 from tailrace_api.routes.me import MeRoutes
+from tailrace_api.routes.schedule_commands import ScheduleCommandRoutes
 from tailrace_api.routes.schedules import ScheduleRoutes
 from tailrace_api.routes.statistics import StatisticsRoutes
 from tailrace_api.routes.steps import StepRoutes
@@ -57,6 +59,7 @@ from tailrace_api.web.operation import Operation, collect_operations
 from tailrace_api.web.problems import EXCEPTION_HANDLERS
 from tailrace_shared.commands.commands import Commands
 from tailrace_shared.commands.live_limits import StartLimits
+from tailrace_shared.commands.schedule_commands import ScheduleCommands
 from tailrace_shared.commands.start_rate_limit import MessageRateLimit, StartRateLimit
 from tailrace_shared.commands.workflow_schedules import WorkflowSchedules
 from tailrace_shared.installation.demand import DemandReader
@@ -294,6 +297,7 @@ def _operations(
     settings: ApiSettings,
 ) -> list[Operation]:
     log, workflows, starter = stores.log, stores.workflows, commands.starter
+    schedules = ScheduleRoutes(settings, stores.schedules, stores.firings, starter)
     opening, estimators = Opening(settings, hub), EstimatorCache(stores.stats, _ESTIMATOR_TTL_S)
     return collect_operations(
         WorkflowRoutes(
@@ -307,12 +311,14 @@ def _operations(
             settings, log, workflows, stores.run_list, starter, stores.outputs, estimators
         ),
         CommandRoutes(settings, hub, commands.executions, starter),
+        BulkRoutes(settings, stores.run_list, commands.executions, starter),
         PausedRoutes(settings, hub, opening, snapshots, commands.executions, starter),
         TenantStreamRoutes(settings, hub, opening, stores.messages, message_rate),
         PipelineRoutes(settings, opening, snapshots),
         TriggerRoutes(settings, commands.signals, stores.waiting),
         StreamRoutes(settings, hub, starter, opening),
-        ScheduleRoutes(settings, stores.schedules, starter),
+        schedules,
+        ScheduleCommandRoutes(settings, schedules, ScheduleCommands(stores.schedules, starter)),
         DeadLetterRoutes(stores.dead_letters),
         MeRoutes(settings),
         StepRoutes(settings, log, workflows, stores.outputs),

@@ -10,7 +10,7 @@ id.
 import asyncio
 import hashlib
 import time
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -26,6 +26,7 @@ from tailrace_shared.errors import (
     WorkflowNotFoundError,
 )
 from tailrace_shared.execution.events import Origin
+from tailrace_shared.execution.items import split_item_id
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.ids import check_id, new_execution_id
@@ -35,10 +36,12 @@ from tailrace_shared.stores.indexes.start_index import Start
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.workflow.definition import MAX_TAGS
+from tailrace_shared.workflow.problem_report import nearest
 from tailrace_shared.workflow.sensitive_fields import sensitive_pointers
 from tailrace_shared.workflow.validation import Problem
 
 _NO_ORIGIN: Final = Origin()
+_NOT_AGAIN: Final = "the execution cannot be run again like that"
 
 
 class RunRequest(NamedTuple):
@@ -64,6 +67,29 @@ class _Claim(msgspec.Struct):
     execution_id: str
     version: int
     body_sha256: str
+
+
+class _Rerun(NamedTuple):
+    """A request to run an execution again; see :meth:`RunStarter.rerun`."""
+
+    tenant: str
+    from_node: str | None
+    failed: bool
+    version: int | Literal["latest"] | None
+    new_input: Any
+    key: str | None
+
+    @property
+    def digest(self) -> str:
+        """The digest of what a repeated request must have in common."""
+        body = {"from_node": self.from_node}
+        # Absent fields are left out: earlier releases knew only the first one.
+        more = {
+            "failed": self.failed or None,
+            "version": self.version,
+            "input": None if self.new_input is msgspec.UNSET else [self.new_input],
+        }
+        return _digest(body | {name: value for name, value in more.items() if value is not None})
 
 
 class RunStarter:
@@ -155,18 +181,30 @@ class RunStarter:
 
     @within_limit
     async def rerun(
-        self, tenant: str, execution_id: str, from_node: str | None, key: str | None
+        self,
+        tenant: str,
+        execution_id: str,
+        from_node: str | None,
+        key: str | None,
+        *,
+        failed: bool = False,
+        version: int | Literal["latest"] | None = None,
+        new_input: Any = msgspec.UNSET,
     ) -> ExecutionState:
         """Rerun an execution, or return the run that an earlier copy of this request started.
 
         Args:
-            from_node: the node to begin with; None for the start.
+            from_node: the node, or the item of a map, to begin with; None for the start.
             key: the request's idempotency key, or None.
+            failed: whether to run the steps again that have not succeeded, and keep the others.
+            version: the version to run; None for that of the execution.
+            new_input: the input of the rerun; UNSET for that of the execution.
 
         Raises:
             ExecutionNotFoundError: the tenant has no such execution, or its log has expired.
             IllegalCommandError: it has not ended.
-            InvalidInputError: it has no node ``from_node``.
+            InvalidInputError: it has no step ``from_node``, there is no version ``version``, or
+                the version does not accept the input.
             WorkflowNotFoundError: its version of the workflow is not stored any more.
             IdempotencyConflictError: the key belongs to another request.
             TooManyRunsError: the tenant has reached its limit of starts a minute.
@@ -174,44 +212,82 @@ class RunStarter:
             UnavailableError: NATS did not answer; the request may be repeated.
         """
         new_id = new_execution_id()
-        return await repeated(
-            lambda is_again: self._rerun(tenant, execution_id, from_node, key, new_id, is_again)
-        )
+        request = _Rerun(tenant, from_node, failed, version, new_input, key)
+        return await repeated(lambda is_again: self._rerun(request, execution_id, new_id, is_again))
+
+    async def check_rerun(
+        self, tenant: str, execution_id: str, *, version: int | Literal["latest"] | None
+    ) -> None:
+        """Check that an execution could be run again.
+
+        Raises:
+            ExecutionNotFoundError, IllegalCommandError, InvalidInputError, WorkflowNotFoundError,
+                UnavailableError: as :meth:`rerun`.
+        """
+        request = _Rerun(tenant, None, False, version, msgspec.UNSET, None)
+        original = await self._ended(tenant, execution_id)
+        workflow = await self._version_of(request, original)
+        await self._input_of(request, original, workflow)
 
     async def _rerun(
-        self,
-        tenant: str,
-        execution_id: str,
-        from_node: str | None,
-        key: str | None,
-        new_id: str,
-        is_again: bool,
+        self, request: "_Rerun", execution_id: str, new_id: str, is_again: bool
     ) -> ExecutionState:
+        tenant = request.tenant
+        original = await self._ended(tenant, execution_id)
+        workflow = await self._version_of(request, original)
+        if request.from_node is not None:
+            _check_step(request.from_node, workflow, original)
+        run_input = await self._input_of(request, original, workflow)
+        claim, is_claimed = await self._claim_rerun(request, original, workflow.version, new_id)
+        if claim.version != workflow.version:
+            # A newer version was stored after an earlier copy of this request.
+            workflow = await self._workflows.get(tenant, original.workflow_id, claim.version)
+            run_input = await self._input_of(request, original, workflow)
+        origin = Origin(
+            rerun_of=execution_id,
+            from_node=request.from_node,
+            failed=request.failed,
+            revised=workflow.version != original.version
+            or _digest(run_input) != _digest(original.input),
+            sensitive=tuple(original.sensitive),
+            scheduled_at=original.scheduled_at,
+            tags=tuple(original.tags),
+        )
+        return await self._create(
+            tenant,
+            claim.execution_id,
+            workflow,
+            run_input,
+            origin,
+            is_repeated=is_again or is_claimed,
+        )
+
+    async def _ended(self, tenant: str, execution_id: str) -> ExecutionState:
         # On a lagging replica the original has not ended yet.
         original = (await self._log.load_newest(tenant, check_id(execution_id, "execution"))).state
         if not original.is_terminal:
             raise IllegalCommandError(
                 f"the execution is {original.status}; only one that has ended can be run again"
             )
-        workflow = await self._workflows.get(tenant, original.workflow_id, original.version)
-        if from_node is not None and from_node not in workflow.definition.nodes:
-            detail = f"version {workflow.version} has no node {from_node!r}"
-            raise InvalidInputError(
-                "the execution cannot be run again from there", [Problem("/from_node", detail)]
-            )
-        rerun_id, is_claimed = await self._claim_rerun(tenant, original, from_node, key, new_id)
-        is_repeated = is_again or is_claimed
-        marks = tuple(original.sensitive)
-        origin = Origin(
-            rerun_of=execution_id,
-            from_node=from_node,
-            sensitive=marks,
-            scheduled_at=original.scheduled_at,
-            tags=tuple(original.tags),
-        )
-        return await self._create(
-            tenant, rerun_id, workflow, original.input, origin, is_repeated=is_repeated
-        )
+        return original
+
+    async def _version_of(self, request: "_Rerun", original: ExecutionState) -> StoredWorkflow:
+        version = original.version if request.version is None else request.version
+        newest = None if version == "latest" else version
+        try:
+            return await self._workflows.get(request.tenant, original.workflow_id, newest)
+        except WorkflowNotFoundError as error:
+            if request.version is None:
+                raise
+            raise InvalidInputError(_NOT_AGAIN, [Problem("/version", str(error))]) from None
+
+    async def _input_of(
+        self, request: "_Rerun", original: ExecutionState, workflow: StoredWorkflow
+    ) -> Any:
+        if request.new_input is msgspec.UNSET and workflow.version == original.version:
+            return original.input
+        given = original.input if request.new_input is msgspec.UNSET else request.new_input
+        return await self._inputs.check(request.tenant, workflow, "input", given)
 
     async def check(self, request: RunRequest) -> None:
         """Check that a run could be started with this request.
@@ -301,25 +377,21 @@ class RunStarter:
         return stored.execution_id, workflow, True
 
     async def _claim_rerun(
-        self,
-        tenant: str,
-        original: ExecutionState,
-        from_node: str | None,
-        key: str | None,
-        new_id: str,
-    ) -> tuple[str, bool]:
-        if key is None:
-            await self._count(tenant, new_id)
-            return new_id, False
+        self, request: "_Rerun", original: ExecutionState, version: int, new_id: str
+    ) -> tuple[_Claim, bool]:
+        """Return the claim of a rerun, and whether an earlier request has made it."""
+        claim = _Claim(new_id, version, request.digest)
+        if request.key is None:
+            await self._count(request.tenant, new_id)
+            return claim, False
         # No workflow id has a colon, so no start can have this key.
-        key = _bucket_key(tenant, f"rerun:{original.execution_id}", key)
-        claim = _Claim(new_id, original.version, _digest({"from_node": from_node}))
+        key = _bucket_key(request.tenant, f"rerun:{original.execution_id}", request.key)
         stored = await self._claim_of(key)
         if stored is None:
-            await self._count(tenant, key)
+            await self._count(request.tenant, key)
             stored = await self._store_claim(key, claim)
         _check_same(stored, claim.body_sha256)
-        return stored.execution_id, stored is not claim
+        return stored, stored is not claim
 
     async def _claim_of(self, key: str) -> _Claim | None:
         stored = await self._keys.get(key)
@@ -362,6 +434,23 @@ class RunStarter:
             detail = f"{count} tags with those of the workflow; the limit is {MAX_TAGS}"
             raise InvalidInputError("the run has too many tags", [Problem("/tags", detail)])
         return workflow
+
+
+def _check_step(step_id: str, workflow: StoredWorkflow, original: ExecutionState) -> None:
+    """Check that a rerun can begin with a step.
+
+    Raises:
+        InvalidInputError: it cannot.
+    """
+    node_id, index = split_item_id(step_id)
+    nodes = workflow.definition.nodes
+    if node_id not in nodes:
+        detail = f"version {workflow.version} has no node {node_id!r}{nearest(node_id, nodes)}"
+    elif index is not None and step_id not in original.steps:
+        detail = f"the execution has no item {step_id!r}"
+    else:
+        return
+    raise InvalidInputError(_NOT_AGAIN, [Problem("/from_node", detail)])
 
 
 def _bucket_key(tenant: str, scope: str, key: str) -> str:

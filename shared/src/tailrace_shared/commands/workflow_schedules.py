@@ -1,7 +1,8 @@
 """Install the schedules of a definition together with it."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
@@ -13,6 +14,9 @@ from tailrace_shared.stores.schedule_store import Schedule, ScheduleStore
 from tailrace_shared.workflow.definition import Definition, ScheduleSpec
 from tailrace_shared.workflow.schedule_specs import pattern_of
 from tailrace_shared.workflow.validation import Problem
+
+# What a definition does not say about its schedules.
+_UNSPECIFIED: Final[Mapping[str, Any]] = {"created_at": 0.0, "paused": False, "since": None}
 
 
 class WorkflowSchedules:
@@ -43,8 +47,12 @@ class WorkflowSchedules:
             if stored is not None and stored.workflow_id != definition.id:
                 detail = f"the workflow {stored.workflow_id!r} has a schedule with this id"
                 problems.append(Problem(f"/schedules/{index}/id", detail))
-            elif stored is None or msgspec.structs.replace(stored, created_at=0.0) != schedule:
+            elif stored is None:
                 changed.append((index, msgspec.structs.replace(schedule, created_at=time.time())))
+            elif msgspec.structs.replace(stored, **_UNSPECIFIED) != schedule:
+                # A pause is an operator's, and outlasts new versions.
+                new = {"created_at": time.time(), "paused": stored.paused}
+                changed.append((index, msgspec.structs.replace(schedule, **new)))
             problems += [
                 problem async for problem in self._input_problems(tenant, definition, index, spec)
             ]

@@ -46,6 +46,8 @@ def create(
         depth=origin.depth,
         rerun_of=origin.rerun_of,
         from_node=origin.from_node,
+        failed=origin.failed,
+        revised=origin.revised,
         root=origin.root,
         scheduled_at=origin.scheduled_at,
         schedule=origin.schedule,

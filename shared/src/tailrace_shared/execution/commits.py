@@ -6,14 +6,16 @@ from typing import Final
 import msgspec
 
 from tailrace_shared.execution.events import Event
+from tailrace_shared.execution.items import split_item_id
 from tailrace_shared.execution.state import ExecutionState
 
 MAX_COMMIT_BYTES: Final = 512 * 1024
 EVENTS_VERSION: Final = 2
 """Newest version of events that can be read. It grows with every change readers must know of."""
 _FIRST_VERSION: Final = 1
-_GROUPS_VERSION: Final = 2
-"""Has groups of nodes that follow the main part, which earlier releases do not know."""
+_SECOND_VERSION: Final = 2
+"""Has groups of nodes that follow the main part, and reruns of parts of a map, of what has failed
+or with another version or input, which earlier releases do not know."""
 
 
 class EventSlice(msgspec.Struct):
@@ -33,7 +35,9 @@ def events_version(state: ExecutionState) -> int:
 
     It is as low as possible, so that earlier releases read as much as they can.
     """
-    return _FIRST_VERSION if state.finishing is None else _GROUPS_VERSION
+    from_item = state.from_node is not None and split_item_id(state.from_node)[1] is not None
+    is_new_rerun = state.reruns_failed or state.is_revised or from_item
+    return _SECOND_VERSION if is_new_rerun or state.finishing is not None else _FIRST_VERSION
 
 
 def encode_commits(events: Sequence[Event]) -> Iterator[bytes]:

@@ -44,7 +44,9 @@ class Origin(msgspec.Struct, frozen=True):
         depth: the number of ancestors.
         root: the ancestor that is no child run; None for such a run itself.
         rerun_of: the execution that it repeats.
-        from_node: the first node that is run again; None for all nodes.
+        from_node: the first step that is run again: a node, or an item of a map.
+        failed: whether the steps that have not succeeded are run again.
+        revised: whether the version or the input differs from that of the repeated execution.
         sensitive: pointers into the input, in addition to what the definition marks.
         scheduled_at: the time of the firing that it belongs to; None without a schedule.
         schedule: the schedule that started it.
@@ -62,6 +64,8 @@ class Origin(msgspec.Struct, frozen=True):
     schedule: str | None = None
     overlap: Overlap | None = None
     tags: tuple[str, ...] = ()
+    failed: bool = False
+    revised: bool = False
 
 
 class Queued(msgspec.Struct, omit_defaults=True):
@@ -88,6 +92,8 @@ class Queued(msgspec.Struct, omit_defaults=True):
     schedule: str | None = None
     overlap: Overlap | None = None
     tags: list[str] = []
+    failed: bool = False
+    revised: bool = False
 
 
 class Started(msgspec.Struct, omit_defaults=True):

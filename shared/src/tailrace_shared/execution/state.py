@@ -154,6 +154,10 @@ class ExecutionState(msgspec.Struct):
     root: str | None = None
     rerun_of: str | None = None
     from_node: str | None = None
+    reruns_failed: bool = False
+    """Whether a rerun runs the steps again that have not succeeded."""
+    is_revised: bool = False
+    """Whether a rerun has another version or input than the execution that it repeats."""
     tags: list[str] = []
     commands: set[str] = set()
     """Ids of the accepted commands."""
@@ -173,6 +177,11 @@ class ExecutionState(msgspec.Struct):
     @property
     def is_terminal(self) -> bool:
         return self.status in TERMINAL_STATUSES
+
+    @property
+    def keeps_steps(self) -> bool:
+        """Whether it is a rerun that may keep completions of the execution that it repeats."""
+        return self.from_node is not None or self.reruns_failed
 
     @property
     def must_stop(self) -> bool:
@@ -249,6 +258,7 @@ class ExecutionState(msgspec.Struct):
         self.root = event.data.root
         self.rerun_of = event.data.rerun_of
         self.from_node = event.data.from_node
+        self.reruns_failed, self.is_revised = event.data.failed, event.data.revised
         self.scheduled_at = event.data.scheduled_at
         self.schedule, self.overlap = event.data.schedule, event.data.overlap
         self.tags = event.data.tags

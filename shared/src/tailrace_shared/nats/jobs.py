@@ -29,6 +29,13 @@ RUN_CRON: Final = "run_cron"
 OVERLAP: Final = "overlap"
 """The option that says what happens while another run of the same schedule is active."""
 
+TIME_ZONE: Final = "time_zone"
+"""The option that carries the time zone of a paused schedule."""
+PAUSED: Final = "paused"
+"""The option that says that a schedule does not fire."""
+SINCE: Final = "since"
+"""The option that says when a schedule was resumed, in seconds since the epoch."""
+
 TRACEPARENT: Final = "traceparent"
 """The option that names the span which published a message."""
 
@@ -107,6 +114,11 @@ def recurring_headers(pattern: str, *, target: str, time_zone: str | None = None
     return headers
 
 
+def paused_headers() -> dict[str, str]:
+    """Return the headers with which a message replaces a schedule, and is published nowhere."""
+    return {"Nats-Rollup": "sub"}
+
+
 def firing_id(headers: dict[str, str]) -> str | None:
     """Return the id of a recurring schedule's firing from the headers of its message.
 
@@ -117,6 +129,14 @@ def firing_id(headers: dict[str, str]) -> str | None:
     following = headers.get("Nats-Schedule-Next", "purge")
     if following == "purge":  # a delayed message: its schedule ended with it
         return None
-    return str(
-        uuid_utils.uuid5(uuid_utils.NAMESPACE_URL, f"{headers['Nats-Scheduler']}@{following}")
-    )
+    return id_of_firing(headers["Nats-Scheduler"], following)
+
+
+def id_of_firing(schedule: str, following: str) -> str:
+    """Return the id of a firing.
+
+    Args:
+        schedule: the subject of the schedule.
+        following: the time of the next firing, as NATS writes it.
+    """
+    return str(uuid_utils.uuid5(uuid_utils.NAMESPACE_URL, f"{schedule}@{following}"))

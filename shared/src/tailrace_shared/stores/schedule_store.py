@@ -4,7 +4,7 @@ The body of a schedule's message is the job that each firing enqueues; its heade
 is no second record that could differ. Storing another message under its subject replaces it.
 """
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -15,10 +15,14 @@ from tailrace_shared.nats.jetstream import JetStream, StoredMessage, subject_cou
 from tailrace_shared.nats.jobs import (
     EXECUTIONS_QUEUE,
     OVERLAP,
+    PAUSED,
     RUN_CRON,
     RUN_INPUT,
+    SINCE,
     START_SCHEDULED_ACTOR,
+    TIME_ZONE,
     JobMessage,
+    paused_headers,
     recurring_headers,
 )
 from tailrace_shared.nats.topology import JOBS
@@ -44,6 +48,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         created_at: when it was posted, in seconds since the epoch.
         overlap: what happens to a firing while another run of the schedule is active; None lets
             its runs overlap.
+        paused: whether it does not fire.
+        since: when it was resumed, in seconds since the epoch; None if it never was paused.
     """
 
     id: str
@@ -53,6 +59,27 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     input: Any
     created_at: float
     overlap: Overlap | None = None
+    paused: bool = False
+    since: float | None = None
+
+    @property
+    def fires_since(self) -> float:
+        """When it began to fire: its creation, or the end of its last pause."""
+        return self.created_at if self.since is None else self.since
+
+
+class ActiveSchedule(NamedTuple):
+    """A schedule that fires.
+
+    Attributes:
+        subject: its subject, which is part of the ids of its firings.
+        token: the token that tells its firings from those of a predecessor with the same id.
+    """
+
+    tenant: str
+    schedule: Schedule
+    subject: str
+    token: str
 
 
 class SchedulePage(NamedTuple):
@@ -79,8 +106,14 @@ class ScheduleStore:
         Raises:
             InvalidScheduleError: JetStream does not accept its pattern or its time zone.
         """
-        headers = recurring_headers(
-            schedule.cron, target=self._subjects.job(EXECUTIONS_QUEUE), time_zone=schedule.time_zone
+        headers = (
+            paused_headers()
+            if schedule.paused
+            else recurring_headers(
+                schedule.cron,
+                target=self._subjects.job(EXECUTIONS_QUEUE),
+                time_zone=schedule.time_zone,
+            )
         )
         subject = self._subjects.run_schedule(tenant, schedule.id)
         try:
@@ -141,6 +174,17 @@ class ScheduleStore:
         more = taken < len(subjects)
         return SchedulePage(found, _id_of(subjects[taken - 1]) if more else None)
 
+    async def active(self) -> AsyncIterator[ActiveSchedule]:
+        """Yield all schedules of all tenants that fire."""
+        pattern = self._subjects.all_run_schedules
+        subjects = sorted(await subject_counts(self._jetstream, self._stream, pattern))
+        for first in range(0, len(subjects), _STEP):
+            for message in await self._last(subjects[first : first + _STEP]):
+                schedule = _schedule(message)
+                if not schedule.paused:
+                    tenant, *_rest, token = _decode_job(message.data).args
+                    yield ActiveSchedule(tenant, schedule, message.subject, token)
+
     async def _last(self, subjects: Iterable[str]) -> list[StoredMessage]:
         request = {"multi_last": list(subjects), "batch": _STEP}
         messages, _ = await self._jetstream.batch(self._stream, request)
@@ -159,6 +203,8 @@ def _job(tenant: str, schedule: Schedule) -> bytes:
                 RUN_INPUT: schedule.input,
                 RUN_CRON: schedule.cron,
                 **({} if schedule.overlap is None else {OVERLAP: schedule.overlap}),
+                **({PAUSED: True, TIME_ZONE: schedule.time_zone} if schedule.paused else {}),
+                **({} if schedule.since is None else {SINCE: schedule.since}),
             },
             message_timestamp=int(schedule.created_at * 1000),
         )
@@ -172,11 +218,13 @@ def _schedule(message: StoredMessage) -> Schedule:
         id=schedule_id,
         workflow_id=workflow_id,
         # Schedules of version 0.2 have none.
-        cron=job.options.get(RUN_CRON, message.headers["Nats-Schedule"]),
-        time_zone=message.headers.get("Nats-Schedule-Time-Zone"),
+        cron=job.options.get(RUN_CRON) or message.headers["Nats-Schedule"],
+        time_zone=message.headers.get("Nats-Schedule-Time-Zone", job.options.get(TIME_ZONE)),
         input=job.options[RUN_INPUT],
         created_at=job.message_timestamp / 1000,
         overlap=job.options.get(OVERLAP),
+        paused=job.options.get(PAUSED, False),
+        since=job.options.get(SINCE),
     )
 
 

@@ -11,6 +11,7 @@ from tailrace_shared.stores.dead_letters import DeadLetters
 from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.stores.feed_messages import FeedMessages
 from tailrace_shared.stores.fifo_queue import FifoQueue
+from tailrace_shared.stores.firing_store import FiringStore
 from tailrace_shared.stores.horizon_store import HorizonStore
 from tailrace_shared.stores.indexes.due_index import DueIndex
 from tailrace_shared.stores.indexes.live_index import LiveIndex
@@ -41,6 +42,7 @@ class Stores:
     outputs: OutputStore
     triggers: TriggerStore
     schedules: ScheduleStore
+    firings: FiringStore
     stats: StatsStore
     dead_letters: DeadLetters
     queues: FifoQueue
@@ -104,6 +106,7 @@ class Stores:
             outputs=OutputStore(jetstream, subjects, max_output_bytes),
             triggers=TriggerStore(jetstream, subjects),
             schedules=ScheduleStore(jetstream, subjects),
+            firings=FiringStore(bucket(LEASES)),
             stats=StatsStore(jetstream, subjects),
             dead_letters=DeadLetters(jetstream, subjects),
             queues=FifoQueue(jetstream, subjects),

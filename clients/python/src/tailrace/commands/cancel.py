@@ -1,19 +1,48 @@
-"""``tailrace cancel``: stop a run."""
+"""``tailrace cancel``: stop runs."""
+
+import sys
 
 import click
 
 from tailrace.client import Client
-from tailrace.commands.client_command import client_command, json_option, print_json
+from tailrace.commands.client_command import (
+    client_command,
+    filter_options,
+    json_option,
+    limit_option,
+    print_bulk,
+    print_json,
+)
 
 
 @click.command
-@click.argument("execution")
+@click.argument("execution", required=False)
 @click.option("--reason", help="Reason; recorded in the run's log.")
+@filter_options(["queued", "running", "paused"])
+@click.option("--dry-run", is_flag=True, help="Only list the runs that would be cancelled.")
+@limit_option(100)
 @json_option
 @client_command
-def cancel(client: Client, execution: str, reason: str | None, as_json: bool) -> None:
-    """Cancel EXECUTION."""
-    answer = client.cancel(execution, reason)
+def cancel(
+    client: Client,
+    matching: dict[str, str],
+    execution: str | None,
+    reason: str | None,
+    dry_run: bool,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Cancel EXECUTION, or all runs that match the options and have not ended."""
+    if (execution is None) == (not matching):
+        raise click.UsageError("say which runs: EXECUTION, --workflow, --status, --tag or --since")
+    if execution is None:
+        answer = client.cancel_all(matching, reason, dry_run=dry_run, limit=limit)
+        if not as_json:
+            sys.exit(print_bulk(answer, "cancelled"))
+    elif dry_run:
+        raise click.UsageError("--dry-run is for the runs that match options")
+    else:
+        answer = client.cancel(execution, reason)
     if as_json:
         print_json(answer)
     else:

@@ -1,7 +1,9 @@
 """Options that several client commands share, and JSON output."""
 
 import functools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import click
@@ -10,6 +12,8 @@ import msgspec
 from tailrace.client import DEFAULT_URL, Client
 
 _MAX_LIMIT: Final = 200
+_AGE: Final = re.compile(r"([0-9]{1,9})([smhd])")
+_UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,6 +58,63 @@ def limit_option(default: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
         show_default=True,
         help="Number of entries.",
     )
+
+
+def filter_options(
+    statuses: Sequence[str],
+) -> Callable[[Callable[Concatenate[dict[str, str], P], R]], Callable[..., R]]:
+    """Return the options of a command to many runs; it is called with a filter first."""
+
+    def decorate(function: Callable[Concatenate[dict[str, str], P], R]) -> Callable[..., R]:
+        @click.option("--workflow", "workflow_id", help="All runs of this workflow.")
+        @click.option("--status", type=click.Choice(statuses), help="All runs in this status.")
+        @click.option("--tag", help="All runs with this tag.")
+        @click.option("--since", metavar="AGE", help="All runs that began since, such as 2h or 7d.")
+        def wrapper(
+            workflow_id: str | None,
+            status: str | None,
+            tag: str | None,
+            since: str | None,
+            *args: P.args,
+            **kwargs: P.kwargs,
+        ) -> R:
+            given = {
+                "workflow_id": workflow_id,
+                "status": status,
+                "tag": tag,
+                "created_after": None if since is None else _moment_before(since),
+            }
+            matching = {name: value for name, value in given.items() if value is not None}
+            return function(matching, *args, **kwargs)
+
+        functools.update_wrapper(wrapper, function)
+        return wrapper
+
+    return decorate
+
+
+def _moment_before(age: str) -> str:
+    found = _AGE.fullmatch(age)
+    if found is None:
+        raise click.BadParameter(f"{age!r} is not an age; write for example 30m, 2h or 7d")
+    moment = datetime.now(UTC) - timedelta(seconds=int(found[1]) * _UNIT_S[found[2]])
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def print_bulk(answer: Mapping[str, Any], done: str) -> int:
+    """Print the answer to a command to many runs; return the exit code."""
+    for row in answer["executions"]:
+        text = row["error"] or row["rerun"] or ("would be " * answer["dry_run"] + done)
+        click.echo(f"{row['execution_id']}  {row['status']:<9}  {row['workflow_id']}  {text}")
+    refused = sum(row["error"] is not None for row in answer["executions"])
+    count = len(answer["executions"]) - refused
+    would = "would be " if answer["dry_run"] else ""
+    click.echo(f"{count} runs {would}{done}, {refused} refused", err=True)
+    if answer["cursor"]:
+        click.echo(f"more with --cursor {answer['cursor']}", err=True)
+    elif answer["more"]:
+        click.echo("there are more: repeat the command", err=True)
+    return 1 if refused else 0
 
 
 def print_json(document: Any) -> None:

@@ -1,5 +1,6 @@
 """``tailrace schedule``: manage schedules."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from tailrace.commands.client_command import (
     print_json,
 )
 from tailrace.commands.json_input import JsonInput
+from tailrace.commands.run import report_started
 
 
 @click.group
@@ -46,7 +48,7 @@ def ls(client: Client, limit: int, cursor: str | None, as_json: bool) -> None:
 @click.option(
     "--cron",
     required=True,
-    help="Six fields (seconds first), '@every 5m' or a name like '@hourly'.",
+    help="Five fields, or six (seconds first), '@every 5m' or a name like '@hourly'.",
 )
 @click.option("--time-zone", help="IANA time zone of a cron line.  [default: UTC]")
 @click.option("--input", "input_data", type=JsonInput(), help="The runs' input. [default: {}]")
@@ -84,7 +86,66 @@ def rm(client: Client, schedules: tuple[str, ...], as_json: bool) -> None:
         print_json({"removed": schedules})
 
 
+@schedule.command
+@click.argument("schedule_id", metavar="ID")
+@json_option
+@client_command
+def pause(client: Client, schedule_id: str, as_json: bool) -> None:
+    """Let a schedule fire no more until it is resumed."""
+    _print(client.pause_schedule(schedule_id), as_json)
+
+
+@schedule.command
+@click.argument("schedule_id", metavar="ID")
+@json_option
+@client_command
+def resume(client: Client, schedule_id: str, as_json: bool) -> None:
+    """Let a paused schedule fire again. What it has missed is not made up; see backfill."""
+    _print(client.resume_schedule(schedule_id), as_json)
+
+
+@schedule.command
+@click.argument("schedule_id", metavar="ID")
+@click.option("--watch", "watched", is_flag=True, help="Follow the run until it ends.")
+@json_option
+@client_command
+def run(client: Client, schedule_id: str, watched: bool, as_json: bool) -> None:
+    """Start a run of a schedule now."""
+    execution: str = client.run_schedule(schedule_id)["execution_id"]
+    sys.exit(report_started(client, execution, watched=watched, as_json=as_json))
+
+
+@schedule.command
+@click.argument("schedule_id", metavar="ID")
+@click.option("--from", "start", required=True, help="Beginning of the range (RFC 3339).")
+@click.option("--to", "end", required=True, help="End of the range; a firing there is left out.")
+@click.option("--dry-run", is_flag=True, help="Only list the firings.")
+@json_option
+@client_command
+def backfill(
+    client: Client, schedule_id: str, start: str, end: str, dry_run: bool, as_json: bool
+) -> None:
+    """Start the runs that a schedule would have started in a range of time, each one once."""
+    answer = client.backfill(schedule_id, start, end, dry_run=dry_run)
+    if as_json:
+        print_json(answer)
+        return
+    for firing in answer["firings"]:
+        run_id = firing["error"] or firing["execution_id"]
+        click.echo("  ".join(filter(None, (firing["scheduled_at"], run_id))))
+    sys.exit(any(firing["error"] for firing in answer["firings"]))
+
+
+def _print(found: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(_line(found))
+
+
 def _line(found: Mapping[str, Any]) -> str:
     zone = f" {found['time_zone']}" if found["time_zone"] else ""
     following = f"  next {found['next_at']}" if found["next_at"] else ""
+    if found.get("paused"):
+        following = "  paused"
     return f"{found['id']}  {found['workflow_id']}  {found['cron']}{zone}{following}"

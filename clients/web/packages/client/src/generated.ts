@@ -12,10 +12,96 @@ export interface Accepted {
   readonly stream_url: string;
 }
 
-/** The starting point of a rerun. */
+/** The steps that a rerun runs again; by default all, with the same version and input. */
 export interface Again {
-  /** The node to start from; the beginning of the workflow by default. */
+  /**
+   * The node to start from, or the item of a map (`pages[3]`): it runs again, and so does what
+   * depends on it.
+   */
   readonly from_node?: string | null;
+  /** Whether only the steps that have not succeeded run again, and what depends on them. */
+  readonly failed?: boolean;
+  /** The version of the workflow to run. Nodes that it changes run again. */
+  readonly version?: number | "latest" | null;
+  /** Another input. Nodes that read a field that it changes run again. */
+  readonly input?: JsonValue;
+}
+
+/** The firings of a backfill, in order. */
+export interface BackfillAnswer {
+  readonly dry_run: boolean;
+  readonly firings: readonly BackfillRow[];
+}
+
+/** The range of a backfill, at most 100 firings. */
+export interface BackfillRange {
+  /** The beginning (RFC 3339); a firing at this time counts. An interval fires there. */
+  readonly start: string;
+  /** The end; a firing at this time does not count. */
+  readonly end: string;
+  /** Whether only to list the firings. */
+  readonly dry_run?: boolean;
+}
+
+/** A firing of a backfill. */
+export interface BackfillRow {
+  readonly scheduled_at: string;
+  /** Its run; null in a dry run, or if the start was refused. */
+  readonly execution_id: string | null;
+  /** Why the start was refused; null if it was not. */
+  readonly error: string | null;
+}
+
+/** The result of a bulk command. */
+export interface BulkAnswer {
+  readonly dry_run: boolean;
+  /** The runs that it has matched, newest first. */
+  readonly executions: readonly BulkRow[];
+  /** Whether there may be further runs that match. */
+  readonly more: boolean;
+  /**
+   * The cursor for further reruns; null if there are none, and for cancellations, which are simply
+   * repeated.
+   */
+  readonly cursor: string | null;
+}
+
+/** A cancellation of all runs that match a filter and have not ended. */
+export interface BulkCancel {
+  readonly filter: RunFilter;
+  /** Whether only to list the runs. */
+  readonly dry_run?: boolean;
+  /** The maximum number of runs; 100 by default. */
+  readonly limit?: number;
+  /** The reason, recorded in the logs. */
+  readonly reason?: string | null;
+}
+
+/** Reruns of all runs that match a filter, which must be ended. Without a status: failed ones. */
+export interface BulkRerun {
+  readonly filter: RunFilter;
+  /** Whether only to list the runs, and why one could not be run again. */
+  readonly dry_run?: boolean;
+  /** The maximum number of runs; 100 by default. */
+  readonly limit?: number;
+  /** The cursor of the preceding answer. */
+  readonly cursor?: string | null;
+  /** Whether only the steps that have not succeeded run again. */
+  readonly failed?: boolean;
+  /** The version of the workflow to run. */
+  readonly version?: number | "latest" | null;
+}
+
+/** A run that a bulk command has matched. */
+export interface BulkRow {
+  readonly execution_id: string;
+  readonly workflow_id: string;
+  /** Its status, as far as the list of runs knows. */
+  readonly status: "cancelled" | "completed" | "failed" | "paused" | "queued" | "running";
+  /** Why the command was refused; null if it was accepted, or would be. */
+  readonly error: string | null;
+  /** The new run; null in a dry run, for a refused rerun, and for a cancellation. */
+  readonly rerun: string | null;
 }
 
 /** A cancellation. */
@@ -743,6 +829,8 @@ export interface Queued {
   readonly overlap?: "cancel" | "queue" | "skip" | null;
   /** the tags of the definition and those of the run. */
   readonly tags?: readonly string[];
+  readonly failed?: boolean;
+  readonly revised?: boolean;
 }
 
 /** A process that accepts requests. */
@@ -768,8 +856,12 @@ export interface Rerun {
   readonly stream_url: string;
   /** The original execution. */
   readonly rerun_of: string | null;
-  /** The node that it starts from. */
+  /** The node or item that it starts from. */
   readonly from_node: string | null;
+  /** The version of the workflow that it runs. */
+  readonly version: number;
+  /** Whether it runs only the steps again that had not succeeded. */
+  readonly failed: boolean;
 }
 
 /** A signal for a waiting step; without node, decision and data it resumes a paused execution. */
@@ -846,14 +938,31 @@ export interface RunDocument {
   readonly steps: readonly StepDocument[];
   /** True while a requested pause lasts; otherwise absent. */
   readonly held?: boolean;
-  /** The node that a rerun starts from; otherwise absent. */
+  /** The node or item that a rerun starts from; otherwise absent. */
   readonly from_node?: string;
+  /** True for a rerun of the steps that had not succeeded; otherwise absent. */
+  readonly failed_only?: boolean;
   /** The time of the firing that started the run; absent without a schedule. */
   readonly scheduled_at?: string;
   /** The schedule that started the run; otherwise absent. */
   readonly schedule?: string;
   /** The events of the log; present on request. */
   readonly logs?: readonly LogEntry[];
+}
+
+/** A filter of runs; a run must match all its fields. */
+export interface RunFilter {
+  readonly workflow_id?: string | null;
+  /** The status of the runs. */
+  readonly status?: "cancelled" | "completed" | "failed" | "paused" | "queued" | "running" | null;
+  readonly tag?: string | null;
+  readonly parent?: string | null;
+  /** Only runs created at this time (RFC 3339) or later. */
+  readonly created_after?: string | null;
+  /** Only runs created before this time. */
+  readonly created_before?: string | null;
+  /** Only runs whose id, or whose workflow's id, contains this text. */
+  readonly q?: string | null;
 }
 
 /** A page of runs, newest first. */
@@ -896,8 +1005,17 @@ export interface ScheduleDocument {
   readonly time_zone: string | null;
   readonly input: JsonValue;
   readonly created_at: string;
-  /** The next time it fires; null for intervals, whose phase only NATS knows. */
+  /**
+   * The next time it fires; null while it is paused, and for an interval that has not fired yet,
+   * whose phase only NATS knows.
+   */
   readonly next_at: string | null;
+  /** Whether it does not fire. */
+  readonly paused: boolean;
+  /** The last time it fired; null if it has not. */
+  readonly last_at: string | null;
+  /** The run that it started then; null if another one was active, and the firing was skipped. */
+  readonly last_execution_id: string | null;
   readonly overlap?: "cancel" | "queue" | "skip" | null;
 }
 
@@ -1589,6 +1707,14 @@ export interface Routes {
     readonly query?: { readonly workflow_id?: string; readonly status?: "cancelled" | "completed" | "failed" | "paused" | "queued" | "running"; readonly tag?: string; readonly parent?: string; readonly created_after?: string; readonly created_before?: string; readonly q?: string; readonly limit?: number; readonly cursor?: string };
     readonly answer: RunList;
   };
+  readonly "POST /api/v1/executions/cancel": {
+    readonly body: BulkCancel;
+    readonly answer: BulkAnswer;
+  };
+  readonly "POST /api/v1/executions/rerun": {
+    readonly body: BulkRerun;
+    readonly answer: BulkAnswer;
+  };
   readonly "POST /api/v1/executions/stream": {
     readonly query?: { readonly last_event_id?: string; readonly lastEventId?: string };
     readonly body: RunAndStream;
@@ -1649,6 +1775,23 @@ export interface Routes {
   readonly "GET /api/v1/schedules/{schedule_id}": {
     readonly path: { readonly schedule_id: string | number };
     readonly answer: ScheduleDocument;
+  };
+  readonly "POST /api/v1/schedules/{schedule_id}/backfill": {
+    readonly path: { readonly schedule_id: string | number };
+    readonly body: BackfillRange;
+    readonly answer: BackfillAnswer;
+  };
+  readonly "POST /api/v1/schedules/{schedule_id}/pause": {
+    readonly path: { readonly schedule_id: string | number };
+    readonly answer: ScheduleDocument;
+  };
+  readonly "POST /api/v1/schedules/{schedule_id}/resume": {
+    readonly path: { readonly schedule_id: string | number };
+    readonly answer: ScheduleDocument;
+  };
+  readonly "POST /api/v1/schedules/{schedule_id}/run": {
+    readonly path: { readonly schedule_id: string | number };
+    readonly answer: Accepted;
   };
   readonly "GET /api/v1/sse/executions/{execution_id}/stream": {
     readonly path: { readonly execution_id: string | number };

@@ -116,7 +116,8 @@ class RunDocument(msgspec.Struct, omit_defaults=True):
     Attributes:
         tags: Its tags, those of its definition included.
         held: True while a requested pause lasts; otherwise absent.
-        from_node: The node that a rerun starts from; otherwise absent.
+        from_node: The node or item that a rerun starts from; otherwise absent.
+        failed_only: True for a rerun of the steps that had not succeeded; otherwise absent.
         scheduled_at: The time of the firing that started the run; absent without a schedule.
         schedule: The schedule that started the run; otherwise absent.
         logs: The events of the log; present on request.
@@ -141,6 +142,7 @@ class RunDocument(msgspec.Struct, omit_defaults=True):
     steps: list[StepDocument]
     held: bool | msgspec.UnsetType = msgspec.UNSET
     from_node: str | msgspec.UnsetType = msgspec.UNSET
+    failed_only: bool | msgspec.UnsetType = msgspec.UNSET
     scheduled_at: str | msgspec.UnsetType = msgspec.UNSET
     schedule: str | msgspec.UnsetType = msgspec.UNSET
     logs: list[LogEntry] | msgspec.UnsetType = msgspec.UNSET
@@ -200,6 +202,7 @@ def run_document(
         steps=[_step(step_id, nodes, groups, state) for step_id in _step_ids(state, nodes)],
         held=True if state.is_held and not state.is_terminal else msgspec.UNSET,
         from_node=_or_unset(state.from_node),
+        failed_only=True if state.reruns_failed else msgspec.UNSET,
         scheduled_at=_or_unset(state.scheduled_at),
         schedule=_or_unset(state.schedule),
         logs=logs,

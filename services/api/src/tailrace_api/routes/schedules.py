@@ -3,7 +3,6 @@
 import asyncio
 import re
 import time
-import zoneinfo
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -23,10 +22,12 @@ from tailrace_shared.commands.run_starter import RunRequest, RunStarter
 from tailrace_shared.commands.time_limit import within_limit
 from tailrace_shared.errors import InvalidIdError, InvalidScheduleError, WorkflowNotFoundError
 from tailrace_shared.execution.timestamps import format_timestamp
+from tailrace_shared.firings import firings_after
 from tailrace_shared.ids import ID_PATTERN, check_id, new_execution_id
 from tailrace_shared.recurrence import Cron, Every, parse_recurrence
 from tailrace_shared.redact.masking import mask_value
 from tailrace_shared.settings import ApiSettings
+from tailrace_shared.stores.firing_store import Firing, FiringStore
 from tailrace_shared.stores.schedule_store import Schedule, ScheduleStore
 from tailrace_shared.workflow.definition import Overlap
 from tailrace_shared.workflow.validation import Problem
@@ -61,7 +62,12 @@ class ScheduleDocument(msgspec.Struct, omit_defaults=True):
     """A schedule.
 
     Attributes:
-        next_at: The next time it fires; null for intervals, whose phase only NATS knows.
+        next_at: The next time it fires; null while it is paused, and for an interval that has not
+            fired yet, whose phase only NATS knows.
+        paused: Whether it does not fire.
+        last_at: The last time it fired; null if it has not.
+        last_execution_id: The run that it started then; null if another one was active, and the
+            firing was skipped.
     """
 
     id: str
@@ -71,6 +77,9 @@ class ScheduleDocument(msgspec.Struct, omit_defaults=True):
     input: Any
     created_at: str
     next_at: str | None
+    paused: bool
+    last_at: str | None
+    last_execution_id: str | None
     overlap: Overlap | None = None
 
 
@@ -91,6 +100,7 @@ class ScheduleRoutes:
 
     settings: ApiSettings
     schedules: ScheduleStore
+    firings: FiringStore
     starter: RunStarter
 
     @operation(
@@ -125,9 +135,7 @@ class ScheduleRoutes:
         """List schedules by id."""
         tenant = tenant_of(request, self.settings)
         page = await self.schedules.page(tenant, limit=limit_of(request), cursor=cursor_of(request))
-        schedules = await asyncio.gather(
-            *(self._shown(tenant, schedule) for schedule in page.schedules)
-        )
+        schedules = await self.shown(tenant, *page.schedules)
         return json_response(ScheduleList(schedules, page.cursor))
 
     @operation(
@@ -139,9 +147,10 @@ class ScheduleRoutes:
     )
     async def get(self, request: Request) -> Response:
         """Show a schedule."""
-        tenant, schedule_id = tenant_of(request, self.settings), _schedule_id(request)
+        tenant, schedule_id = tenant_of(request, self.settings), schedule_id_of(request)
         schedule = await self.schedules.get(tenant, schedule_id)
-        return json_response(await self._shown(tenant, schedule))
+        (document,) = await self.shown(tenant, schedule)
+        return json_response(document)
 
     @operation(
         "DELETE",
@@ -153,8 +162,9 @@ class ScheduleRoutes:
     @within_limit
     async def delete(self, request: Request) -> Response:
         """Delete a schedule; its runs continue."""
-        tenant, schedule_id = tenant_of(request, self.settings), _schedule_id(request)
+        tenant, schedule_id = tenant_of(request, self.settings), schedule_id_of(request)
         await self.schedules.delete(tenant, schedule_id)
+        await self.firings.forget(tenant, schedule_id)
         return Response(status_code=204)
 
     @within_limit
@@ -174,13 +184,23 @@ class ScheduleRoutes:
             await self.schedules.put(tenant, schedule)
         except InvalidScheduleError as error:
             raise unprocessable(pointer(error.field), str(error)) from None
-        return await self._shown(tenant, schedule), not is_known
+        (document,) = await self.shown(tenant, schedule)
+        return document, not is_known
 
-    async def _shown(self, tenant: str, schedule: Schedule) -> ScheduleDocument:
-        marks: list[str] = []
-        if schedule.input:
-            marks = await self.starter.sensitive_input(tenant, schedule.workflow_id, schedule.input)
-        return _document(schedule, mask_value(schedule.input, marks))
+    async def shown(self, tenant: str, *schedules: Schedule) -> list[ScheduleDocument]:
+        """Return the documents of schedules."""
+        last = await self.firings.last(tenant, [schedule.id for schedule in schedules])
+        inputs = await asyncio.gather(*(self._masked(tenant, each) for each in schedules))
+        return [
+            _document(schedule, shown_input, last.get(schedule.id))
+            for schedule, shown_input in zip(schedules, inputs, strict=True)
+        ]
+
+    async def _masked(self, tenant: str, schedule: Schedule) -> Any:
+        if not schedule.input:
+            return schedule.input
+        marks = await self.starter.sensitive_input(tenant, schedule.workflow_id, schedule.input)
+        return mask_value(schedule.input, marks)
 
     async def _run_problems(self, tenant: str, body: dict[str, Any]) -> list[Problem]:
         workflow_id = body.get("workflow_id")
@@ -251,8 +271,8 @@ def _normal(pattern: str) -> str:
     return " ".join(pattern.split())
 
 
-def _document(schedule: Schedule, shown_input: Any) -> ScheduleDocument:
-    next_at = _next_at(schedule, time.time())
+def _document(schedule: Schedule, shown_input: Any, last: Firing | None) -> ScheduleDocument:
+    next_at = None if schedule.paused else _next_at(schedule, last, time.time())
     return ScheduleDocument(
         schedule.id,
         schedule.workflow_id,
@@ -261,20 +281,18 @@ def _document(schedule: Schedule, shown_input: Any) -> ScheduleDocument:
         shown_input,
         format_timestamp(schedule.created_at),
         None if next_at is None else format_timestamp(next_at),
+        schedule.paused,
+        None if last is None else format_timestamp(last.at),
+        None if last is None else last.execution_id,
         schedule.overlap,
     )
 
 
-def _next_at(schedule: Schedule, now: float) -> float | None:
-    recurrence = parse_recurrence(schedule.cron)
-    if isinstance(recurrence, Every):
-        return None
-    try:
-        zone = zoneinfo.ZoneInfo(schedule.time_zone or "UTC")
-    except (zoneinfo.ZoneInfoNotFoundError, OSError, ValueError):
-        return None  # NATS's machine knows this time zone, the API's machine does not
-    return recurrence.next(now, zone)
+def _next_at(schedule: Schedule, last: Firing | None, now: float) -> float | None:
+    phase = None if last is None or last.at < schedule.fires_since else last.at
+    return next(firings_after(schedule.cron, schedule.time_zone, now, phase), None)
 
 
-def _schedule_id(request: Request) -> str:
+def schedule_id_of(request: Request) -> str:
+    """Return the schedule id in the path."""
     return check_id(request.path_params["schedule_id"], "schedule")

@@ -97,8 +97,8 @@ async def read_object(request: Request, limit: int, *, if_empty: Any = None) -> 
     return document.value
 
 
-def refuse_unknown(body: dict[str, Any], *known: str) -> None:
-    """Refuse a body with unknown fields.
+def refuse_unknown(body: dict[str, Any], *known: str, within: str = "") -> None:
+    """Refuse a body, or an object at the pointer ``within``, with unknown fields.
 
     Raises:
         RefusedError: There are unknown fields; the problem suggests the most similar known ones.
@@ -106,7 +106,7 @@ def refuse_unknown(body: dict[str, Any], *known: str) -> None:
     # A body of the maximum size can have 100,000 fields; comparing each would take seconds.
     found = itertools.islice((key for key in body if key not in known), _MAX_ERRORS)
     unknown = [
-        Problem(pointer(key), f"unknown field {key[:80]!r}{nearest(key[:80], known)}")
+        Problem(within + pointer(key), f"unknown field {key[:80]!r}{nearest(key[:80], known)}")
         for key in found
     ]
     if unknown:

@@ -45,16 +45,22 @@ def time_of(request: Request, name: str) -> float | None:
     text = query_value(request, name)
     if text is None:
         return None
-    try:
-        # A plus sign that is not escaped is a space. Python knows no leap seconds.
-        stamp = datetime.fromisoformat(text.upper().replace(" ", "+").replace(":60", ":59"))
-        if stamp.tzinfo is not None:
-            return stamp.timestamp()
-    except (ValueError, OverflowError):
-        pass
+    # A plus sign that is not escaped is a space.
+    if (moment := moment_of(text.replace(" ", "+"))) is not None:
+        return moment
     raise RefusedError(
         400, f"{name}: {text[:40]!r} is not an RFC 3339 time such as 2026-01-15T10:30:00Z"
     )
+
+
+def moment_of(text: str) -> float | None:
+    """Return an RFC 3339 time in seconds since the epoch, or None if it is not one."""
+    try:
+        # Python knows no leap seconds.
+        stamp = datetime.fromisoformat(text.upper().replace(":60", ":59"))
+        return None if stamp.tzinfo is None else stamp.timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def limit_of(request: Request) -> int:

@@ -22,6 +22,7 @@ import uvloop
 from tailrace_shared.commands.commands import Commands
 from tailrace_shared.commands.live_limits import StartLimits
 from tailrace_shared.commands.run_starter import RunRequest
+from tailrace_shared.execution.timestamps import parse_timestamp
 from tailrace_shared.ids import new_token
 from tailrace_shared.nats.components import announce
 from tailrace_shared.nats.connection.client import NatsClient
@@ -34,6 +35,7 @@ from tailrace_shared.nats.topology import EVENTS, topology
 from tailrace_shared.process.tracing import Tracing
 from tailrace_shared.settings import WorkerSettings
 from tailrace_shared.stores.estimator_cache import EstimatorCache
+from tailrace_shared.stores.firing_store import Firing
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
 from tailrace_worker.engine.counts import EngineCounts
@@ -43,6 +45,7 @@ from tailrace_worker.engine.drive.job_holder import JobHolder
 from tailrace_worker.engine.fairness.fair_share import FairShare
 from tailrace_worker.engine.fairness.job_gate import JobGate
 from tailrace_worker.engine.fairness.tenant_queues import TenantQueues
+from tailrace_worker.engine.recovery.catch_up import CATCH_UP_DUTY, CatchUp, CatchUpPeriods
 from tailrace_worker.engine.recovery.interval_lease import IntervalLease
 from tailrace_worker.engine.recovery.queue_backlog import QueueBacklog
 from tailrace_worker.engine.recovery.retention_sweeper import RETENTION_DUTY, RetentionSweeper
@@ -156,10 +159,15 @@ class Engine:
         asyncio.run_coroutine_threadsafe(self._start_run(request), self._loop).result()
 
     async def _start_run(self, request: RunRequest) -> None:
+        execution: str | None = None
         if request.origin.overlap != "skip" or not await is_schedule_active(
             self._services.commands.gate, request
         ):
-            await self._services.commands.starter.start(request)
+            execution = (await self._services.commands.starter.start(request)).execution_id
+        schedule, at = request.origin.schedule, request.origin.scheduled_at
+        if schedule is not None and at is not None:
+            firing = Firing(parse_timestamp(at), execution)
+            await self._services.stores.firings.record(request.tenant, schedule, firing)
 
     def deliver_trigger(self, tenant: str, sequence: int) -> None:
         """Deliver a stored trigger to all steps that wait for it.
@@ -263,6 +271,8 @@ class Engine:
             "tenant queues": queues.run,
             "statistics": services.statistics.run,
         }
+        if self._settings.catch_up_window > 0:
+            loops["catch-up"] = self._catch_up().run
         self._background = [
             self._loop.create_task(keep_running(name, run)) for name, run in loops.items()
         ]
@@ -351,6 +361,18 @@ class Engine:
             stores.start_repair,
             IntervalLease(stores.leases, RETENTION_DUTY, interval, clock),
             interval,
+        )
+
+    def _catch_up(self) -> CatchUp:
+        stores, clock = self._services.stores, self._clock.now
+        interval = self._settings.sweep_interval
+        return CatchUp(
+            stores.schedules,
+            stores.firings,
+            self._start_run,
+            IntervalLease(stores.leases, CATCH_UP_DUTY, interval, clock),
+            CatchUpPeriods(interval, self._settings.catch_up_window),
+            clock,
         )
 
     def _drain(self) -> None:

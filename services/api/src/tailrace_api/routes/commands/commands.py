@@ -11,12 +11,17 @@ from starlette.responses import Response
 from tailrace_api.auth.tenancy import actor_of, tenant_of
 from tailrace_api.fanout.hub import Hub
 from tailrace_api.routes.commands.command_body import (
+    MAX_STEP_ID_CHARS,
     DecisionText,
     NodeId,
     ReasonText,
+    StepId,
+    Version,
     decision_of,
+    flag_of,
     node_of,
     reason_of,
+    version_of,
 )
 from tailrace_api.routes.executions import Accepted, accepted, execution_id_of, location_of
 from tailrace_api.web.idempotency_key import IDEMPOTENCY_KEY, idempotency_key_of
@@ -72,13 +77,20 @@ class Resumption(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True)
 
 
 class Again(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """The starting point of a rerun.
+    """The steps that a rerun runs again; by default all, with the same version and input.
 
     Attributes:
-        from_node: The node to start from; the beginning of the workflow by default.
+        from_node: The node to start from, or the item of a map (``pages[3]``): it runs again, and
+            so does what depends on it.
+        failed: Whether only the steps that have not succeeded run again, and what depends on them.
+        version: The version of the workflow to run. Nodes that it changes run again.
+        input: Another input. Nodes that read a field that it changes run again.
     """
 
-    from_node: NodeId | None = None
+    from_node: StepId | None = None
+    failed: bool = False
+    version: Version | None = None
+    input: Any = {}
 
 
 class Rerun(Accepted):
@@ -86,11 +98,15 @@ class Rerun(Accepted):
 
     Attributes:
         rerun_of: The original execution.
-        from_node: The node that it starts from.
+        from_node: The node or item that it starts from.
+        version: The version of the workflow that it runs.
+        failed: Whether it runs only the steps again that had not succeeded.
     """
 
     rerun_of: str | None
     from_node: str | None
+    version: int
+    failed: bool
 
 
 def _command(
@@ -160,16 +176,29 @@ class CommandRoutes:
         (404, 409, 410, 429),
     )
     async def rerun(self, request: Request) -> Response:
-        """Run a finished execution again, from its start or from a node."""
+        """Run a finished execution again, from its start, a node, an item, or what has failed.
+
+        A rerun keeps the outputs of the steps that it does not run again.
+        """
         tenant, execution, by = self._command_of(request)
-        from_node = node_of(await self._body(request, "from_node"), "from_node")
-        state = await self.starter.rerun(tenant, execution, from_node, by.key)
-        body = Rerun(
+        body = await self._body(request, "from_node", "failed", "version", "input")
+        state = await self.starter.rerun(
+            tenant,
+            execution,
+            node_of(body, "from_node", MAX_STEP_ID_CHARS),
+            by.key,
+            failed=flag_of(body, "failed"),
+            version=version_of(body),
+            new_input=body.get("input", msgspec.UNSET),
+        )
+        answer = Rerun(
             **msgspec.structs.asdict(accepted(state)),
             rerun_of=state.rerun_of,
             from_node=state.from_node,
+            version=state.version,
+            failed=state.reruns_failed,
         )
-        return json_response(body, 202, {"location": location_of(state)})
+        return json_response(answer, 202, {"location": location_of(state)})
 
     def _accepted(self, commanded: Commanded) -> Response:
         body = CommandAccepted(

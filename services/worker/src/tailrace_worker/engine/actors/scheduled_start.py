@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dramatiq.middleware import CurrentMessage
 
 from tailrace_shared.commands.run_starter import RunRequest
+from tailrace_shared.commands.schedule_commands import key_of_firing
 from tailrace_shared.execution.events import Origin
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.nats.jobs import OVERLAP, RUN_INPUT
@@ -20,9 +21,8 @@ def scheduled_start(
         if message is None:
             raise RuntimeError("the middleware CurrentMessage is missing")
         run_input = message.options[RUN_INPUT]
-        # The broker gives all deliveries of one firing the same message id. The token belongs to
-        # the schedule: a schedule that replaced another may fire at the same time as that one did.
-        key = f"schedule {schedule_id} {token} {message.message_id}"
+        # The broker gives all deliveries of one firing the same message id.
+        key = key_of_firing(schedule_id, token, message.message_id)
         start_run(
             RunRequest(
                 tenant=tenant,

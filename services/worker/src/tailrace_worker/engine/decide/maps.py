@@ -23,31 +23,34 @@ class MapProgress:
         self._work = work
         self._total = total
         self._open: set[str] = set()
-        self._known: set[str] = set()
+        self._known: set[int] = set()
+        self._next = 0
         self.first_failed = -1
 
     @property
-    def begun(self) -> int:
-        """Number of items that have started; they start in their order."""
-        return len(self._known)
+    def next_index(self) -> int:
+        """Index of the next item to start. Items start in order; a rerun keeps some of them."""
+        while self._next in self._known:
+            self._next += 1
+        return self._next
 
     def note(self, item: StepState) -> bool:
         """Update the counts by an item's state; return whether the item has just been settled."""
-        is_new = item.node_id not in self._known
-        was_open = is_new or item.node_id in self._open
-        self._known.add(item.node_id)
+        index = split_item_id(item.node_id)[1] or 0
+        was_open = index not in self._known or item.node_id in self._open
+        self._known.add(index)
         if item.status not in SETTLED:
             self._open.add(item.node_id)
             return False
         self._open.discard(item.node_id)
         if item.status == "error":
-            self._note_failure(split_item_id(item.node_id)[1] or 0)
+            self._note_failure(index)
         return was_open
 
     def next_move(self) -> Literal["start", "wait", "fail", "complete"]:
         if self.first_failed >= 0 and self._work.on_error == "fail":
             return "wait" if self._open else "fail"
-        if self.begun < self._total:
+        if self.next_index < self._total:
             return "start" if len(self._open) < self._work.max_parallel else "wait"
         return "wait" if self._open else "complete"
 

@@ -239,7 +239,7 @@ class Scheduler:
         for index in range(len(step.items)):
             item = self.state.steps.get(item_id(step.node_id, index))
             if item is None:
-                break  # items start in their order
+                continue
             progress.note(item)
             self._note_activity(item)
             if item.due is not None and item.status not in SETTLED:
@@ -570,7 +570,7 @@ class Scheduler:
             return self._expand(step, stamp)
         match progress.next_move():
             case "start":
-                return self._start(item_id(map_id, progress.begun), stamp)
+                return self._start(item_id(map_id, progress.next_index), stamp)
             case "fail":
                 item = self.state.steps[item_id(map_id, progress.first_failed)]
                 error = f"item {progress.first_failed}: {item.error}"

@@ -8,7 +8,12 @@ import contextlib
 from collections.abc import Coroutine, Iterator
 from typing import Any, Final
 
-from tailrace_shared.errors import ExecutionNotFoundError, ExpressionError, IllegalCommandError
+from tailrace_shared.errors import (
+    ExecutionNotFoundError,
+    ExpressionError,
+    IllegalCommandError,
+    WorkflowNotFoundError,
+)
 from tailrace_shared.execution.events import (
     TERMINAL,
     Cancelled,
@@ -78,7 +83,7 @@ class Lifecycle:
                 await self._record_kept_steps(state, plan)
         except ExpressionError as error:
             return await self.fail(state, f"concurrency.key: {error}")
-        except ExecutionNotFoundError as error:
+        except (ExecutionNotFoundError, WorkflowNotFoundError) as error:
             return await self.fail(state, f"cannot be run again: {error}")
         match outcome:
             case AdmissionOutcome.START:
@@ -204,7 +209,7 @@ class Lifecycle:
 
     async def _record_kept_steps(self, state: ExecutionState, plan: Plan) -> None:
         """Append the completions that a rerun keeps."""
-        kept = await kept_steps(self._services, self._tenant, state, plan.graph)
+        kept = await kept_steps(self._services, self._tenant, state, plan)
         for event in kept:
             state.apply(event)
         await self._writer.append(kept, state)

@@ -1,6 +1,5 @@
-"""Find the steps that a rerun keeps: those that succeeded and do not depend on its first node."""
+"""Record the completions that a rerun keeps of the execution that it repeats."""
 
-from collections.abc import Collection
 from typing import Final
 
 import msgspec
@@ -15,47 +14,46 @@ from tailrace_shared.execution.events import (
 )
 from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.execution.timestamps import format_timestamp
-from tailrace_shared.workflow.graph import Graph
+from tailrace_shared.workflow.definition import Definition
+from tailrace_worker.engine.decide.kept_steps import steps_to_keep
+from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.services.engine_services import EngineServices
 
 _FIRST_ATTEMPT: Final = 1
 
 
-def run_again(graph: Graph, from_node: str) -> Collection[str]:
-    """Return the nodes that a rerun runs again: a node and all that depend on it."""
-    found = {from_node}
-    for node in graph.order:
-        if any(need in found for need in graph.needs[node]):
-            found.add(node)
-    return found
-
-
 async def kept_steps(
-    services: EngineServices, tenant: str, rerun: ExecutionState, graph: Graph
+    services: EngineServices, tenant: str, rerun: ExecutionState, plan: Plan
 ) -> list[Event]:
     """Return the completions that a rerun keeps and does not have yet.
 
     Raises:
         ExecutionNotFoundError: the original, or an output to keep, has expired.
+        WorkflowNotFoundError: the version that the original ran is not stored any more.
         UnavailableError: NATS did not answer.
     """
-    if rerun.rerun_of is None or rerun.from_node is None:
+    if rerun.rerun_of is None or not rerun.keeps_steps:
         return []
     original = (await services.stores.log.load_newest(tenant, rerun.rerun_of)).state
-    again = run_again(graph, rerun.from_node)
+    before = await _definition_before(services, tenant, rerun, original)
     wanted = [
         step
-        for node in graph.order
-        if node not in again
-        and (step := original.steps.get(node)) is not None
-        and step.status == "success"
-        and node not in rerun.steps
+        for step in steps_to_keep(rerun, plan, original, before)
+        if step.node_id not in rerun.steps
     ]
     try:
         await services.stores.outputs.fetch(original, [step.node_id for step in wanted])
         return [await _kept_completion(services, tenant, rerun, step) for step in wanted]
     except (OutputNotFoundError, OutputTooLargeError) as error:
         raise ExecutionNotFoundError(str(error)) from error
+
+
+async def _definition_before(
+    services: EngineServices, tenant: str, rerun: ExecutionState, original: ExecutionState
+) -> Definition | None:
+    if original.version == rerun.version:
+        return None
+    return (await services.plan(tenant, original.workflow_id, original.version)).definition
 
 
 async def _kept_completion(
