@@ -25,7 +25,7 @@ from harness.http.token_issuer import SECRET
 from tailrace.commands.json_input import JsonInput
 from tailrace.definition_files import read_definition
 from tailrace.errors import DefinitionFileError, TraceError
-from tailrace.stream import _event as event_of
+from tailrace.stream import event_of
 from tailrace.transport import refusal
 from tailrace.wfcommons import encode, import_trace
 from tailrace_api.auth.errors import UnauthorizedError

@@ -56,7 +56,7 @@ def tailrace(server: ScriptedServer) -> Callable[..., Result]:
             "run_latency": {"p50_ms": 1500.0, "p95_ms": None},
             "step_latency": {},
         },
-        "GET /api/v1/workflows/flow": {"definition": {"id": "flow", "nodes": {}}},
+        "GET /api/v1/workflows/flow": {},
         "GET /api/v1/workflows": {
             "workflows": [
                 {"workflow_id": "flow", "version": 7, "name": "The flow"},
@@ -64,11 +64,33 @@ def tailrace(server: ScriptedServer) -> Callable[..., Result]:
             ]
         },
         "DELETE /api/v1/workflows/flow": {},
+        "GET /api/v1/workflows/flow/versions": {
+            "versions": [
+                {"version": 7, "name": "flow", "created_at": STAMP, "author": "ada"},
+                {"version": 4, "name": "flow", "created_at": STAMP, "author": None},
+            ],
+            "cursor": None,
+        },
+        "POST /api/v1/workflows/flow/runs": {"execution_id": "e1", "status": "queued"},
+        "GET /api/v1/executions": {
+            "runs": [
+                {"execution_id": "e1", "workflow_id": "flow", "status": "failed"},
+                {"execution_id": "f2", "workflow_id": "flow", "status": "failed"},
+            ]
+        },
     }
 
     def respond(line: str, _headers: dict[str, str], _body: bytes) -> bytes:
-        path = line.removesuffix(" HTTP/1.1").partition("?")[0]
-        body = msgspec.json.encode(answers[path])
+        path, _, query = line.removesuffix(" HTTP/1.1").partition("?")
+        answer: Any = answers[path]
+        if path.endswith("/workflows/flow"):
+            # Version 4 had another name.
+            name = {"name": "old"} if "version=4" in query else {}
+            answer = {
+                "version": 4 if name else 7,
+                "definition": {"id": "flow", **name, "nodes": {}},
+            }
+        body = msgspec.json.encode(answer)
         return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
     server.respond = respond
@@ -113,6 +135,85 @@ def test_workflows_are_listed_shown_and_deleted(
     assert server.requests[-1][0].startswith("DELETE ")
 
 
+def test_versions_are_listed_and_compared(tailrace: Callable[..., Result]):
+    """By default the newest with the one before. The exit code says whether they differ."""
+    listed = tailrace("workflows", "versions", "flow").stdout.splitlines()
+    assert listed == [f"7  {STAMP}  ada", f"4  {STAMP}"]
+    for arguments in ((), ("4",), ("4", "7")):
+        changed = tailrace("workflows", "diff", "flow", *arguments)
+        assert changed.exit_code == 1
+        assert "-name: old\n" in changed.stdout
+        assert "+++ flow version 7" in changed.stdout
+    same = tailrace("workflows", "diff", "flow", "7", "7")
+    assert (same.exit_code, same.stdout) == (0, "")
+
+
+def test_a_start_ends_with_the_page_and_the_next_command(
+    tailrace: Callable[..., Result], server: ScriptedServer
+):
+    """Only the id is on stdout, for scripts."""
+    started = tailrace("run", "flow")
+    assert started.stdout == "e1\n"
+    assert started.stderr.splitlines() == [
+        f"{server.url}/#/runs/e1",
+        "watch it with: tailrace watch e1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("tailrace run f", ["flow"]),
+        ("tailrace show e", ["e1"]),
+        ("tailrace workf", ["workflows"]),
+        ("tailrace workflows d", ["diff"]),
+        ("tailrace run --profile l", ["local"]),
+    ],
+)
+@pytest.mark.usefixtures("tailrace")
+def test_a_shell_completes_commands_and_ids(
+    server: ScriptedServer,
+    tmp_path: Path,
+    words: str,
+    expected: list[str],
+):
+    """It asks the API, and is silent if that does not answer."""
+    (tmp_path / "config.toml").write_text(f"[profiles.local]\nurl = '{server.url}'\n")
+    environment = {
+        "_TAILRACE_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(words.count(" ")),
+        "TAILRACE_CONFIG": str(tmp_path / "config.toml"),
+        "TAILRACE_URL": server.url,
+    }
+    shown = CliRunner().invoke(cli, env=environment, prog_name="tailrace")
+    assert shown.stdout.splitlines() == [f"plain,{word}" for word in expected]
+    nothing = {**environment, "TAILRACE_URL": "http://127.0.0.1:9"}
+    silent = CliRunner().invoke(cli, env=nothing, prog_name="tailrace")
+    assert (silent.stderr, silent.exit_code) == ("", 0)
+
+
+def test_completion_prints_a_script(tailrace: Callable[..., Result]):
+    """For each shell."""
+    for shell in ("bash", "zsh", "fish"):
+        assert "_TAILRACE_COMPLETE" in tailrace("completion", shell).stdout
+
+
+def test_a_profile_is_an_option_of_every_client_command(
+    tailrace: Callable[..., Result], tmp_path: Path, server: ScriptedServer
+):
+    """It excludes a URL."""
+    config = tmp_path / "config.toml"
+    config.write_text(f"[profiles.here]\nurl = '{server.url}'\n")
+    environment = {"TAILRACE_CONFIG": str(config)}
+    found = CliRunner().invoke(cli, ["workflows", "ls", "--profile", "here"], env=environment)
+    assert found.exit_code == 0
+    other = CliRunner().invoke(cli, ["ls", "--profile", "there"], env=environment)
+    assert (other.exit_code, "it has: here" in other.stderr) == (2, True)
+    both = tailrace("ls", "--profile", "here", "--url", "http://x")
+    assert both.exit_code == 2
+
+
 def test_stats_prints_counts_and_durations(tailrace: Callable[..., Result]):
     """A duration that is not known is left out."""
     shown = tailrace("stats", "flow").stdout
@@ -126,6 +227,8 @@ def test_a_mistyped_command_is_answered_by_the_nearest(tailrace: Callable[..., R
     wrong = tailrace("aply", "x.yaml")
     assert wrong.exit_code == 2
     assert "No such command 'aply', did you mean 'apply'?" in wrong.stderr
+    wrong = tailrace("workflows", "version")
+    assert "No such command 'version', did you mean 'versions'?" in wrong.stderr
 
 
 def test_a_new_project_passes_its_tests(tmp_path: Path):

@@ -8,26 +8,48 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tailrace.client import Client
-    from tailrace.errors import Problem, RefusedError, TailraceError, UnreachableError
+    from tailrace.client import AsyncClient, AsyncRun, Client, Run
+    from tailrace.documents import RunDocument, Step
+    from tailrace.errors import (
+        Problem,
+        ProfileError,
+        RefusedError,
+        RunFailedError,
+        TailraceError,
+        UnreachableError,
+    )
     from tailrace.stream import Event, ExecutionStream
 
 __all__ = [
+    "AsyncClient",
+    "AsyncRun",
     "Client",
     "Event",
     "ExecutionStream",
     "Problem",
+    "ProfileError",
     "RefusedError",
+    "Run",
+    "RunDocument",
+    "RunFailedError",
+    "Step",
     "TailraceError",
     "UnreachableError",
 ]
 
 _MODULES = {
+    "AsyncClient": "client",
+    "AsyncRun": "client",
     "Client": "client",
     "Event": "stream",
     "ExecutionStream": "stream",
     "Problem": "errors",
+    "ProfileError": "errors",
     "RefusedError": "errors",
+    "Run": "client",
+    "RunDocument": "documents",
+    "RunFailedError": "errors",
+    "Step": "documents",
     "TailraceError": "errors",
     "UnreachableError": "errors",
 }

@@ -1,15 +1,17 @@
 """The ``tailrace`` command group and its error handling."""
 
-import difflib
 import importlib
 import os
 import re
 import sys
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import click
 
+from tailrace.commands.suggestions import SuggestingGroup
 from tailrace.errors import TailraceError
+from tailrace.profiles import dotenv_of
 
 # Commands are imported when called, so `tailrace up` does not import `tailrace watch`.
 COMMANDS: Final = (
@@ -29,6 +31,7 @@ COMMANDS: Final = (
         "logs",
         "workflows",
         "stats",
+        "completion",
     ),
     *(
         "pause",
@@ -55,7 +58,7 @@ _INTERRUPTED: Final = 130
 _NAMED: Final = re.compile(r"tailrace[-_][a-z]+: ")
 
 
-class Commands(click.Group):
+class Commands(SuggestingGroup):
     """A group whose commands are modules of ``tailrace.commands``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -72,16 +75,6 @@ class Commands(click.Group):
         module = importlib.import_module(f"tailrace.commands.{_MODULES.get(name, name)}")
         command: click.Command = getattr(module, name)
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Suggest the most similar command for one that does not exist."""
-        name = args[0] if args else ""
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        if name and not name.startswith("-") and name not in COMMANDS and near:
-            ctx.fail(f"No such command {name!r}, did you mean {near[0]!r}?")
-        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; print a ``TailraceError`` as one line on stderr, without a traceback."""
@@ -106,7 +99,12 @@ def cli() -> None:
     """Run workflows and stream every step.
 
     Client commands use the API at TAILRACE_URL with the token TAILRACE_TOKEN, for the organization
-    TAILRACE_ORGANIZATION. With NO_COLOR, nothing is coloured.
+    TAILRACE_ORGANIZATION, from the environment, from .env in this folder, or from a profile
+    (--profile). `tailrace up` reads .env as well. With NO_COLOR, nothing is coloured.
     """
+    context = click.get_current_context()
     if os.environ.get("NO_COLOR"):
-        click.get_current_context().color = False
+        context.color = False
+    if context.invoked_subcommand == "up":
+        for name, value in dotenv_of(Path.cwd()).items():
+            os.environ.setdefault(name, value)

@@ -1,19 +1,109 @@
-"""The Python client, with one method per operation of the API."""
+"""The Python clients, with one method per operation of the API."""
 
-import os
-import uuid
-from collections.abc import Mapping
-from typing import Any, Final, Literal, Self
-from urllib.parse import quote
+import asyncio
+import functools
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
-import msgspec
+from tailrace import operations
+from tailrace.documents import RunDocument, StartedRun
+from tailrace.operations import Call, segment
+from tailrace.profiles import connection_of
+from tailrace.stream import (
+    AsyncExecutionStream,
+    AsyncTopicStream,
+    Event,
+    ExecutionStream,
+    TopicStream,
+    groups_of,
+)
+from tailrace.transport import AsyncTransport, Transport
 
-from tailrace.stream import ExecutionStream
-from tailrace.strict_json import NotJsonError, check_json
-from tailrace.transport import Transport
+P = ParamSpec("P")
+T = TypeVar("T")
 
-DEFAULT_URL: Final = "http://127.0.0.1:8080"
-_DEAD_LETTERS = "/api/v1/dead-letters"
+
+class _Method(Generic[P, T]):
+    """An operation as a method of ``Client``."""
+
+    def __init__(self, build: Callable[P, Call[T]]) -> None:
+        self._build = build
+        self.__doc__ = build.__doc__
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, client: "Client", owner: type) -> Callable[P, T]: ...
+    def __get__(self, client: "Client | None", owner: type) -> Self | Callable[P, T]:
+        if client is None:
+            return self
+
+        @functools.wraps(self._build)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            return client.send(self._build(*args, **kwargs))
+
+        return call
+
+
+class _AsyncMethod(Generic[P, T]):
+    """An operation as a method of ``AsyncClient``."""
+
+    def __init__(self, build: Callable[P, Call[T]]) -> None:
+        self._build = build
+        self.__doc__ = build.__doc__
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Self: ...
+    @overload
+    def __get__(
+        self, client: "AsyncClient", owner: type
+    ) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    def __get__(
+        self, client: "AsyncClient | None", owner: type
+    ) -> Self | Callable[P, Coroutine[Any, Any, T]]:
+        if client is None:
+            return self
+
+        @functools.wraps(self._build)
+        async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            return await client.send(self._build(*args, **kwargs))
+
+        return call
+
+
+class Run(StartedRun):
+    """A run that a client has started."""
+
+    def __init__(self, started: StartedRun, client: "Client") -> None:
+        super().__init__(started)
+        # Not a field of the document.
+        object.__setattr__(self, "_client", client)
+
+    def result(self, timeout: float | None = None) -> RunDocument:
+        """Wait until the run ends; return it.
+
+        Args:
+            timeout: the longest wait in seconds; None for no limit.
+
+        Raises:
+            TimeoutError: it has not ended in time. The run continues.
+        """
+        client: Client = self._client
+        return client.result(self.execution_id, timeout)
+
+
+class AsyncRun(StartedRun):
+    """A run that an asynchronous client has started."""
+
+    def __init__(self, started: StartedRun, client: "AsyncClient") -> None:
+        super().__init__(started)
+        object.__setattr__(self, "_client", client)
+
+    async def result(self, timeout: float | None = None) -> RunDocument:  # noqa: ASYNC109 - as in Run
+        """Wait until the run ends; return it. See :meth:`Run.result`."""
+        client: AsyncClient = self._client
+        return await client.result(self.execution_id, timeout)
 
 
 class Client:
@@ -21,15 +111,17 @@ class Client:
 
     Every method raises ``RefusedError`` if the API responds with a problem,
     ``UnreachableError`` if it does not respond, and ``ValueError``, with the place, for what JSON
-    does not have, such as NaN. Documents are plain dictionaries in the API's JSON format.
+    does not have, such as NaN. Documents are dictionaries in the API's JSON format, and their
+    fields are attributes as well.
+
     Without ``url`` the client uses ``TAILRACE_URL``, ``TAILRACE_TOKEN`` and
-    ``TAILRACE_ORGANIZATION`` of the environment. ``timeout`` is the longest wait for a response, in
-    seconds.
+    ``TAILRACE_ORGANIZATION`` of the environment, else those of ``.env`` in the current folder, else
+    a profile of the configuration file (``profile``, ``TAILRACE_PROFILE`` or its default).
+    ``timeout`` is the longest wait for a response, in seconds.
 
         with Client() as client:
             run = client.run("purchase-order", {"po_number": "PO-1", "csv": text})
-            for event in client.events(run["execution_id"]):
-                print(event.type, event.data)
+            print(run.result().output)
     """
 
     def __init__(
@@ -38,14 +130,23 @@ class Client:
         token: str = "",
         *,
         organization: str = "",
+        profile: str | None = None,
         timeout: float = 30.0,
     ) -> None:
-        if url is None:
-            # Only then: a token of the environment must not go to another API.
-            url = os.environ.get("TAILRACE_URL") or DEFAULT_URL
-            token = token or os.environ.get("TAILRACE_TOKEN", "")
-            organization = organization or os.environ.get("TAILRACE_ORGANIZATION", "")
-        self._transport = Transport(url, token, organization=organization, timeout=timeout)
+        found = connection_of(url, token, organization, profile)
+        self._transport = Transport(
+            found.url, found.token, organization=found.organization, timeout=timeout
+        )
+        self._timeout = timeout
+
+    @property
+    def url(self) -> str:
+        """The URL of the API, without credentials."""
+        return self._transport.url
+
+    def send(self, call: Call[T]) -> T:
+        """Send an operation of :mod:`tailrace.operations` and return its result."""
+        return self._transport.send(call)
 
     def close(self) -> None:
         self._transport.close()
@@ -56,365 +157,217 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def validate(self, definition: Mapping[str, Any]) -> None:
-        """Check a definition; raise ``RefusedError`` with all of its problems if it is invalid."""
-        self._transport.request("POST", "/api/v1/workflows/validate", body=_encode(definition))
-
-    def apply(self, definition: Mapping[str, Any]) -> dict[str, Any]:
-        """Install a definition; return its id and version."""
-        path = f"/api/v1/workflows/{_segment(str(definition.get('id', '')))}"
-        answer: dict[str, Any] = self._transport.request("PUT", path, body=_encode(definition))
-        return answer
-
-    def workflows(self, *, limit: int | None = None, cursor: str | None = None) -> dict[str, Any]:
-        """Return a page of workflows by id, with their newest versions and names."""
-        page: dict[str, Any] = self._transport.request(
-            "GET", "/api/v1/workflows", query={"limit": limit, "cursor": cursor}
-        )
-        return page
-
-    def workflow(self, workflow_id: str, version: int | None = None) -> dict[str, Any]:
-        """Return a workflow with its definition, by default of the newest version."""
-        path = f"/api/v1/workflows/{_segment(workflow_id)}"
-        found: dict[str, Any] = self._transport.request("GET", path, query={"version": version})
-        return found
-
-    def delete_workflow(self, workflow_id: str) -> None:
-        """Delete a workflow; its runs continue."""
-        self._transport.request("DELETE", f"/api/v1/workflows/{_segment(workflow_id)}")
-
-    def stats(self, workflow_id: str) -> dict[str, Any]:
-        """Return how the runs of a workflow went."""
-        path = f"/api/v1/workflows/{_segment(workflow_id)}/stats"
-        found: dict[str, Any] = self._transport.request("GET", path)
-        return found
-
-    def graph(self, workflow_id: str, version: int | None = None) -> dict[str, Any]:
-        """Return the nodes, edges and topological layers of a workflow, or of one version."""
-        path = f"/api/v1/workflows/{_segment(workflow_id)}/graph"
-        graph: dict[str, Any] = self._transport.request("GET", path, query={"version": version})
-        return graph
+    validate = _Method(operations.validate)
+    apply = _Method(operations.apply)
+    workflows = _Method(operations.workflows)
+    workflow = _Method(operations.workflow)
+    versions = _Method(operations.versions)
+    delete_workflow = _Method(operations.delete_workflow)
+    stats = _Method(operations.stats)
+    graph = _Method(operations.graph)
+    get = _Method(operations.get)
+    list = _Method(operations.list_runs)
+    step = _Method(operations.step)
+    output = _Method(operations.output)
+    cancel = _Method(operations.cancel)
+    pause = _Method(operations.pause)
+    resume = _Method(operations.resume)
+    cancel_all = _Method(operations.cancel_all)
+    rerun_all = _Method(operations.rerun_all)
+    signal = _Method(operations.signal)
+    waiting = _Method(operations.waiting)
+    schedule = _Method(operations.schedule)
+    schedules = _Method(operations.schedules)
+    unschedule = _Method(operations.unschedule)
+    pause_schedule = _Method(operations.pause_schedule)
+    resume_schedule = _Method(operations.resume_schedule)
+    backfill = _Method(operations.backfill)
+    dead_letters = _Method(operations.dead_letters)
+    dead_letter = _Method(operations.dead_letter)
+    replay = _Method(operations.replay)
+    replay_all = _Method(operations.replay_all)
+    purge = _Method(operations.purge)
+    purge_all = _Method(operations.purge_all)
+    me = _Method(operations.me)
 
     def run(
-        self, workflow_id: str, input_data: Any = None, *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
-        """Start a run; return its execution id, status and stream URL.
+        self,
+        workflow_id: str,
+        input_data: Any = None,
+        *,
+        tags: Iterable[str] = (),
+        idempotency_key: str | None = None,
+    ) -> Run:
+        """Start a run; ``result()`` of it waits for its end.
 
         The request carries an Idempotency-Key (``idempotency_key`` or a new one), so a request that
         is repeated after a lost response starts only one run.
         """
-        answer: dict[str, Any] = self._transport.request(
-            "POST",
-            f"/api/v1/workflows/{_segment(workflow_id)}/runs",
-            body=_encode({"input": {} if input_data is None else input_data}),
-            headers=_key(idempotency_key),
+        call = operations.run(
+            workflow_id, input_data, tags=tuple(tags), idempotency_key=idempotency_key
         )
-        return answer
+        return Run(self.send(call), self)
 
-    def get(self, execution_id: str, *, include_logs: bool = False) -> dict[str, Any]:
-        """Return a run's document; with ``include_logs`` also all events of its log."""
-        document: dict[str, Any] = self._transport.request(
-            "GET",
-            f"/api/v1/executions/{_segment(execution_id)}",
-            query={"include_logs": "true" if include_logs else None},
-        )
-        return document
+    def rerun(self, execution_id: str, from_node: str | None = None, **options: Any) -> Run:
+        """Run an ended run again; ``options`` are those of :func:`tailrace.operations.rerun`."""
+        call = operations.rerun(execution_id, from_node, **options)
+        return Run(self.send(call), self)
 
-    def list(
-        self,
-        workflow_id: str | None = None,
-        *,
-        status: str | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> dict[str, Any]:
-        """Return a page of runs of one workflow or of all, newest first."""
-        page: dict[str, Any] = self._transport.request(
-            "GET",
-            "/api/v1/executions",
-            query={"workflow_id": workflow_id, "status": status, "limit": limit, "cursor": cursor},
-        )
-        return page
-
-    def output(self, execution_id: str, step_id: str) -> Any:
-        """Return the output of one step, even if it is too large for the run's document."""
-        path = f"/api/v1/executions/{_segment(execution_id)}/steps/{_segment(step_id)}/output"
-        return self._transport.request("GET", path)
-
-    def cancel(
-        self, execution_id: str, reason: str | None = None, *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
-        """Request the cancellation of a run; an event in its log reports the result."""
-        return self._command(execution_id, "cancel", {"reason": reason}, idempotency_key)
-
-    def pause(
-        self, execution_id: str, reason: str | None = None, *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
-        """Request a pause: running steps finish, and no new ones start until ``resume``."""
-        return self._command(execution_id, "pause", {"reason": reason}, idempotency_key)
-
-    def resume(
-        self,
-        execution_id: str,
-        node_id: str | None = None,
-        *,
-        decision: str | None = None,
-        data: Any = None,
-        idempotency_key: str | None = None,
-    ) -> dict[str, Any]:
-        """Continue a paused run, or decide a waiting step.
-
-        With ``node_id``, ``decision`` (``approved`` or ``rejected``) or ``data`` this decides a
-        step; without ``node_id`` it is the only waiting step. With none of them it continues a
-        paused run, and approves the only waiting step of any other run.
-        """
-        body = {"node_id": node_id, "decision": decision, "data": data}
-        return self._command(execution_id, "resume", body, idempotency_key)
-
-    def rerun(
-        self,
-        execution_id: str,
-        from_node: str | None = None,
-        *,
-        failed: bool = False,
-        version: int | Literal["latest"] | None = None,
-        input_data: Any = None,
-        idempotency_key: str | None = None,
-    ) -> dict[str, Any]:
-        """Run an ended run again; return the new run.
-
-        With ``from_node``, a node or an item of a map (``pages[3]``), it keeps what does not depend
-        on that; with ``failed`` it keeps what has succeeded. With ``version`` or ``input_data``
-        it runs that version, or has that input, and what these change runs again as well.
-        """
-        body = {
-            "from_node": from_node,
-            "failed": failed or None,
-            "version": version,
-            "input": input_data,
-        }
-        return self._command(execution_id, "rerun", body, idempotency_key)
-
-    def cancel_all(
-        self,
-        matching: Mapping[str, Any],
-        reason: str | None = None,
-        *,
-        dry_run: bool = False,
-        limit: int | None = None,
-        idempotency_key: str | None = None,
-    ) -> dict[str, Any]:
-        """Cancel the runs that match a filter and have not ended; return them.
-
-        ``matching`` has the filters of lists: ``workflow_id``, ``status``, ``tag``, ``parent``,
-        ``created_after``, ``created_before``, ``q``. With ``dry_run`` nothing is cancelled. While
-        ``more`` is true in the answer, repeat the call.
-        """
-        body = {"filter": matching, "reason": reason, "dry_run": dry_run, "limit": limit}
-        return self._bulk("cancel", body, idempotency_key)
-
-    def rerun_all(
-        self,
-        matching: Mapping[str, Any],
-        *,
-        failed: bool = False,
-        version: int | Literal["latest"] | None = None,
-        dry_run: bool = False,
-        limit: int | None = None,
-        cursor: str | None = None,
-        idempotency_key: str | None = None,
-    ) -> dict[str, Any]:
-        """Run the ended runs again that match a filter, by default failed ones; return them.
-
-        ``matching`` is that of :meth:`cancel_all`, the options are those of :meth:`rerun`. With
-        ``dry_run`` nothing runs. ``cursor`` is that of the preceding answer.
-        """
-        body = {
-            "filter": matching,
-            "failed": failed,
-            "version": version,
-            "dry_run": dry_run,
-            "limit": limit,
-            "cursor": cursor,
-        }
-        return self._bulk("rerun", body, idempotency_key)
-
-    def _bulk(self, command: str, body: Mapping[str, Any], key: str | None) -> dict[str, Any]:
-        answer: dict[str, Any] = self._transport.request(
-            "POST",
-            f"/api/v1/executions/{command}",
-            body=_encode({name: value for name, value in body.items() if value is not None}),
-            headers=_key(key),
-        )
-        return answer
-
-    def signal(
-        self,
-        procedure: str,
-        data: Mapping[str, Any] | None = None,
-        *,
-        idempotency_key: str | None = None,
-    ) -> int:
-        """Send a trigger to all steps that await it; return the number of resumed steps."""
-        answer = self._transport.request(
-            "POST",
-            f"/api/v1/triggers/{_segment(procedure)}",
-            body=_encode({} if data is None else data),
-            headers=_key(idempotency_key),
-        )
-        matched: int = answer["matched"]
-        return matched
-
-    def waiting(self, *, limit: int | None = None, cursor: str | None = None) -> dict[str, Any]:
-        """Return a page of the steps that wait for a signal, newest runs first."""
-        page: dict[str, Any] = self._transport.request(
-            "GET", "/api/v1/waiting", query={"limit": limit, "cursor": cursor}
-        )
-        return page
-
-    def _command(
-        self, execution_id: str, command: str, body: Mapping[str, Any], key: str | None
-    ) -> dict[str, Any]:
-        answer: dict[str, Any] = self._transport.request(
-            "POST",
-            f"/api/v1/executions/{_segment(execution_id)}/{command}",
-            body=_encode({name: value for name, value in body.items() if value is not None}),
-            headers=_key(key),
-        )
-        return answer
-
-    def schedule(
-        self,
-        workflow_id: str,
-        cron: str,
-        input_data: Any = None,
-        *,
-        time_zone: str | None = None,
-        schedule_id: str | None = None,
-    ) -> dict[str, Any]:
-        """Schedule runs; return the schedule.
-
-        ``cron`` is a line of five fields, or of six (seconds first), ``@every 5m`` or a name like
-        ``@hourly``. An existing schedule with the same id is replaced.
-        """
-        body = {
-            # Generated here, so that a request can be repeated after a lost response.
-            "id": str(uuid.uuid4()) if schedule_id is None else schedule_id,
-            "workflow_id": workflow_id,
-            "cron": cron,
-            "time_zone": time_zone,
-            "input": {} if input_data is None else input_data,
-        }
-        answer: dict[str, Any] = self._transport.request(
-            "POST", "/api/v1/schedules", body=_encode(body)
-        )
-        return answer
-
-    def schedules(self, *, limit: int | None = None, cursor: str | None = None) -> dict[str, Any]:
-        """Return a page of schedules, ordered by id."""
-        page: dict[str, Any] = self._transport.request(
-            "GET", "/api/v1/schedules", query={"limit": limit, "cursor": cursor}
-        )
-        return page
-
-    def unschedule(self, schedule_id: str) -> None:
-        """Delete a schedule; its runs continue."""
-        self._transport.request("DELETE", f"/api/v1/schedules/{_segment(schedule_id)}")
-
-    def pause_schedule(self, schedule_id: str) -> dict[str, Any]:
-        """Pause a schedule; return it. It does not fire until it is resumed."""
-        return self._schedule_command(schedule_id, "pause", {})
-
-    def resume_schedule(self, schedule_id: str) -> dict[str, Any]:
-        """Resume a paused schedule; return it."""
-        return self._schedule_command(schedule_id, "resume", {})
-
-    def run_schedule(
-        self, schedule_id: str, *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
-        """Start a run of a schedule now; return it."""
-        return self._schedule_command(schedule_id, "run", {}, idempotency_key)
-
-    def backfill(
-        self, schedule_id: str, start: str, end: str, *, dry_run: bool = False
-    ) -> dict[str, Any]:
-        """Start the runs of a schedule from ``start`` until before ``end`` (RFC 3339).
-
-        Returns the firings with their runs; with ``dry_run`` only the firings.
-        """
-        body = {"start": start, "end": end, "dry_run": dry_run}
-        return self._schedule_command(schedule_id, "backfill", body)
-
-    def _schedule_command(
-        self, schedule_id: str, command: str, body: Mapping[str, Any], key: str | None = None
-    ) -> dict[str, Any]:
-        answer: dict[str, Any] = self._transport.request(
-            "POST",
-            f"/api/v1/schedules/{_segment(schedule_id)}/{command}",
-            body=_encode(body),
-            headers=_key(key),
-        )
-        return answer
-
-    def dead_letters(
-        self, queue: str | None = None, *, limit: int | None = None, after: int | None = None
-    ) -> dict[str, Any]:
-        """Return a page of dead letters, oldest first."""
-        query = {"queue": queue, "limit": limit, "after": after}
-        page: dict[str, Any] = self._transport.request("GET", _DEAD_LETTERS, query=query)
-        return page
-
-    def dead_letter(self, letter_id: int) -> dict[str, Any]:
-        """Return one dead letter with its message and traceback."""
-        letter: dict[str, Any] = self._transport.request("GET", f"{_DEAD_LETTERS}/{letter_id}")
-        return letter
-
-    def replay(self, letter_id: int) -> int:
-        """Put a dead letter back on its queue; return the number of replayed letters."""
-        return self._count("POST", f"/{letter_id}/replay", "replayed")
-
-    def replay_all(self, queue: str | None = None) -> int:
-        """Put all dead letters (of one queue) back; return the number of replayed letters."""
-        return self._count("POST", "/replay", "replayed", queue)
-
-    def purge(self, letter_id: int) -> int:
-        """Delete a dead letter; return the number of deleted letters."""
-        self._transport.request("DELETE", f"{_DEAD_LETTERS}/{letter_id}")
-        return 1
-
-    def purge_all(self, queue: str | None = None) -> int:
-        """Delete all dead letters (of one queue); return the number of deleted letters."""
-        return self._count("DELETE", "", "purged", queue)
-
-    def _count(self, method: str, path: str, what: str, queue: str | None = None) -> int:
-        answer = self._transport.request(method, _DEAD_LETTERS + path, query={"queue": queue})
-        count: int = answer[what]
-        return count
+    def run_schedule(self, schedule_id: str, *, idempotency_key: str | None = None) -> Run:
+        """Start a run of a schedule now."""
+        call = operations.run_schedule(schedule_id, idempotency_key=idempotency_key)
+        return Run(self.send(call), self)
 
     def events(self, execution_id: str, last_event_id: str = "") -> ExecutionStream:
         """Return an iterator over the events of a run, or over those after ``last_event_id``.
 
         It follows the run until the run ends, and reconnects when a connection is lost.
         """
-        return ExecutionStream(self._transport, _segment(execution_id), last_event_id)
+        return ExecutionStream(self._transport, segment(execution_id), last_event_id)
+
+    def result(self, execution_id: str, timeout: float | None = None) -> RunDocument:
+        """Wait until a run ends; return it.
+
+        Raises:
+            TimeoutError: it has not ended within ``timeout`` seconds. The run continues.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        stream = ExecutionStream(self._transport, segment(execution_id), deadline=deadline)
+        for _event in stream:
+            pass
+        return self.get(execution_id)
+
+    def stream(self, topics: Iterable[str]) -> Iterator[Event]:
+        """Yield the events of any number of topics, until the caller stops.
+
+        Topics are ``execution:<id>``, ``paused``, ``pipeline:<id>``, ``feed``, ``runs``,
+        ``runs:<workflow>``, ``tag:<tag>`` and ``stats``; ``topic`` of an event says which one it is
+        of. More topics than one stream may have are divided among several connections, so only
+        events of one topic are in order.
+        """
+        groups = groups_of(topics, self.me().limits["max_stream_topics"])
+        return iter(TopicStream(self._transport, groups))
 
 
-def _segment(value: str) -> str:
-    # Unquoted, an id with a slash, a question mark or only dots would address another route.
-    return quote(value, safe="").replace(".", "%2E")
+class AsyncClient:
+    """The asynchronous client, with the methods and parameters of :class:`Client`.
 
+    async with AsyncClient() as client:
+        run = await client.run("purchase-order", {"po_number": "PO-1", "csv": text})
+        async for event in client.events(run.execution_id):
+            print(event.type, event.data)
+    """
 
-def _key(idempotency_key: str | None) -> dict[str, str]:
-    # A request that is repeated after a lost response takes effect once.
-    return {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str = "",
+        *,
+        organization: str = "",
+        profile: str | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        found = connection_of(url, token, organization, profile)
+        self._transport = AsyncTransport(
+            found.url, found.token, organization=found.organization, timeout=timeout
+        )
 
+    @property
+    def url(self) -> str:
+        """The URL of the API, without credentials."""
+        return self._transport.url
 
-def _encode(document: Any) -> bytes:
-    try:
-        # Encoded as null, NaN would change silently.
-        check_json(msgspec.to_builtins(document, str_keys=True))
-        return msgspec.json.encode(document)
-    except NotJsonError as error:
-        raise ValueError(str(error)) from None
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    async def send(self, call: Call[T]) -> T:
+        """Send an operation of :mod:`tailrace.operations` and return its result."""
+        return await self._transport.send(call)
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    validate = _AsyncMethod(operations.validate)
+    apply = _AsyncMethod(operations.apply)
+    workflows = _AsyncMethod(operations.workflows)
+    workflow = _AsyncMethod(operations.workflow)
+    versions = _AsyncMethod(operations.versions)
+    delete_workflow = _AsyncMethod(operations.delete_workflow)
+    stats = _AsyncMethod(operations.stats)
+    graph = _AsyncMethod(operations.graph)
+    get = _AsyncMethod(operations.get)
+    list = _AsyncMethod(operations.list_runs)
+    step = _AsyncMethod(operations.step)
+    output = _AsyncMethod(operations.output)
+    cancel = _AsyncMethod(operations.cancel)
+    pause = _AsyncMethod(operations.pause)
+    resume = _AsyncMethod(operations.resume)
+    cancel_all = _AsyncMethod(operations.cancel_all)
+    rerun_all = _AsyncMethod(operations.rerun_all)
+    signal = _AsyncMethod(operations.signal)
+    waiting = _AsyncMethod(operations.waiting)
+    schedule = _AsyncMethod(operations.schedule)
+    schedules = _AsyncMethod(operations.schedules)
+    unschedule = _AsyncMethod(operations.unschedule)
+    pause_schedule = _AsyncMethod(operations.pause_schedule)
+    resume_schedule = _AsyncMethod(operations.resume_schedule)
+    backfill = _AsyncMethod(operations.backfill)
+    dead_letters = _AsyncMethod(operations.dead_letters)
+    dead_letter = _AsyncMethod(operations.dead_letter)
+    replay = _AsyncMethod(operations.replay)
+    replay_all = _AsyncMethod(operations.replay_all)
+    purge = _AsyncMethod(operations.purge)
+    purge_all = _AsyncMethod(operations.purge_all)
+    me = _AsyncMethod(operations.me)
+
+    async def run(
+        self,
+        workflow_id: str,
+        input_data: Any = None,
+        *,
+        tags: Iterable[str] = (),
+        idempotency_key: str | None = None,
+    ) -> AsyncRun:
+        """Start a run; see :meth:`Client.run`."""
+        call = operations.run(
+            workflow_id, input_data, tags=tuple(tags), idempotency_key=idempotency_key
+        )
+        return AsyncRun(await self.send(call), self)
+
+    async def rerun(
+        self, execution_id: str, from_node: str | None = None, **options: Any
+    ) -> AsyncRun:
+        """Run an ended run again; see :meth:`Client.rerun`."""
+        call = operations.rerun(execution_id, from_node, **options)
+        return AsyncRun(await self.send(call), self)
+
+    async def run_schedule(
+        self, schedule_id: str, *, idempotency_key: str | None = None
+    ) -> AsyncRun:
+        """Start a run of a schedule now."""
+        call = operations.run_schedule(schedule_id, idempotency_key=idempotency_key)
+        return AsyncRun(await self.send(call), self)
+
+    def events(self, execution_id: str, last_event_id: str = "") -> AsyncExecutionStream:
+        """Return an iterator over the events of a run; see :meth:`Client.events`."""
+        return AsyncExecutionStream(self._transport, segment(execution_id), last_event_id)
+
+    async def result(
+        self,
+        execution_id: str,
+        timeout: float | None = None,  # noqa: ASYNC109 - as in Client
+    ) -> RunDocument:
+        """Wait until a run ends; return it. See :meth:`Client.result`."""
+        async with asyncio.timeout(timeout):
+            async for _event in self.events(execution_id):
+                pass
+            return await self.get(execution_id)
+
+    async def stream(self, topics: Iterable[str]) -> AsyncIterator[Event]:
+        """Yield the events of any number of topics; see :meth:`Client.stream`."""
+        groups = groups_of(topics, (await self.me()).limits["max_stream_topics"])
+        async for event in AsyncTopicStream(self._transport, groups):
+            yield event

@@ -43,6 +43,27 @@ class RefusedError(TailraceError):
         self.problems = problems
 
 
+class RunFailedError(TailraceError):
+    """A run has failed or was cancelled.
+
+    Attributes:
+        status: ``failed`` or ``cancelled``.
+        reason: the error of the run, or the reason of the cancellation.
+    """
+
+    def __init__(self, execution_id: str, status: str, reason: str | None) -> None:
+        super().__init__(f"the run {execution_id} is {status}" + (f": {reason}" if reason else ""))
+        self.execution_id = execution_id
+        self.status = status
+        self.reason = reason
+
+
+class ProfileError(TailraceError):
+    """The configuration file or a profile in it is not usable."""
+
+    exit_code = 2
+
+
 class UnreachableError(TailraceError):
     """The API could not be reached, or stopped responding."""
 

@@ -1,14 +1,18 @@
 """HTTP requests to one API, with retries of safe requests and problems as errors."""
 
+import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple, TypeVar
 
 import httpx
 import msgspec
 
 from tailrace.errors import Problem, RefusedError, UnreachableError
+from tailrace.operations import Call
+
+T = TypeVar("T")
 
 _MAX_TRIES: Final = 3
 _FIRST_RETRY_S: Final = 0.2
@@ -33,8 +37,86 @@ class _ProblemDocument(msgspec.Struct):
     errors: list[_ProblemPlace] = []
 
 
-class Transport:
+class _Address(NamedTuple):
+    """The URL of an API, without credentials for messages, and the options of an HTTP client."""
+
+    shown: str
+    options: dict[str, Any]
+
+
+def _address(url: str, token: str, organization: str, timeout: float) -> _Address:
+    """Check where requests go.
+
+    Raises:
+        UnreachableError: ``url``, ``token`` or ``organization`` is not usable.
+    """
+    address = url.strip().rstrip("/")
+    shown = without_credentials(address)
+    headers = _headers(token.strip(), organization.strip())
+    try:
+        base = httpx.URL(address)
+    except (httpx.InvalidURL, UnicodeEncodeError) as error:
+        # The reason may quote the credentials.
+        reason = f": {error}" if shown == address else ""
+        raise UnreachableError(f"{shown!r} is not a URL{reason}") from None
+    if base.scheme not in _SCHEMES or not base.host:
+        raise UnreachableError(
+            f"{shown!r} is not a URL of an API; write for example http://127.0.0.1:8080"
+        )
+    options: dict[str, Any] = {
+        "base_url": base,
+        "headers": headers,
+        "timeout": httpx.Timeout(timeout, connect=5.0),
+        # A proxy from the environment cannot reach this machine.
+        "trust_env": base.host not in _LOOPBACK,
+        # Loading the certificate authorities takes longer than most commands.
+        "verify": base.scheme != "http",
+    }
+    return _Address(shown, options)
+
+
+class Endpoint:
+    """The address of an API, and the errors of both transports.
+
+    Args:
+        url: URL of the API. Credentials in it (``user:password@``) never appear in messages.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def document(self, answer: httpx.Response) -> Any:
+        """Return the decoded response.
+
+        Raises:
+            RefusedError: it is a problem.
+            UnreachableError: it is not JSON.
+        """
+        if not answer.is_success:
+            raise refusal(answer)
+        if not answer.content:
+            return None
+        try:
+            return msgspec.json.decode(answer.content)
+        # A page of a proxy, for example.
+        except (ValueError, RecursionError):
+            raise UnreachableError(
+                f"{self.url} does not answer like an API of Tailrace: the response is not JSON"
+            ) from None
+
+    def unreachable(self, error: Exception) -> UnreachableError:
+        """Return the error for an API that does not respond, as a one-line message."""
+        reason = without_credentials(str(error)) or type(error).__name__
+        return UnreachableError(
+            f"cannot reach {self.url}: {reason}. Start it with `tailrace up`, or set TAILRACE_URL"
+        )
+
+
+class Transport(Endpoint):
     """Requests to one API with one token, over persistent connections.
+
+    All requests are safe to repeat: reads, idempotent writes, and POSTs with an Idempotency-Key. A
+    request whose connection broke is therefore retried.
 
     Args:
         url: URL of the API. Credentials in it (``user:password@``) never appear in messages.
@@ -56,74 +138,22 @@ class Transport:
         timeout: float = 30.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        address = url.strip().rstrip("/")
-        self.url = without_credentials(address)
+        address = _address(url, token, organization, timeout)
+        super().__init__(address.shown)
         self.sleep = sleep
-        headers = _headers(token.strip(), organization.strip())
-        try:
-            base = httpx.URL(address)
-            self.http = httpx.Client(
-                base_url=base,
-                headers=headers,
-                timeout=httpx.Timeout(timeout, connect=5.0),
-                # A proxy from the environment cannot reach this machine.
-                trust_env=base.host not in _LOOPBACK,
-                # Loading the certificate authorities takes longer than most commands.
-                verify=base.scheme != "http",
-            )
-        except (httpx.InvalidURL, UnicodeEncodeError) as error:
-            # The reason may quote the credentials.
-            reason = f": {error}" if self.url == address else ""
-            raise UnreachableError(f"{self.url!r} is not a URL{reason}") from None
-        if base.scheme not in _SCHEMES or not base.host:
-            self.http.close()
-            raise UnreachableError(
-                f"{self.url!r} is not a URL of an API; write for example http://127.0.0.1:8080"
-            )
+        self.http = httpx.Client(**address.options)
 
     def close(self) -> None:
         self.http.close()
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        query: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Send a request and return the decoded response.
-
-        All requests are safe to repeat: reads, idempotent writes, and POSTs with an
-        Idempotency-Key. A request whose connection broke is therefore retried.
+    def send(self, call: Call[T]) -> T:
+        """Send a request and return its result.
 
         Raises:
             RefusedError: the API responded with a problem.
             UnreachableError: the API did not respond.
         """
-        request = self.http.build_request(
-            method,
-            path,
-            content=body,
-            headers={**_BODY_HEADERS, **(headers or {})} if body is not None else headers,
-            params={key: value for key, value in (query or {}).items() if value is not None},
-        )
-        answer = self._send(request)
-        if answer.is_success:
-            return self._document(answer)
-        raise refusal(answer)
-
-    def _document(self, answer: httpx.Response) -> Any:
-        if not answer.content:
-            return None
-        try:
-            return msgspec.json.decode(answer.content)
-        # A page of a proxy, for example.
-        except (ValueError, RecursionError):
-            raise UnreachableError(
-                f"{self.url} does not answer like an API of Tailrace: the response is not JSON"
-            ) from None
+        return call.into(self.document(self._send(_request(self.http, call))))
 
     def _send(self, request: httpx.Request) -> httpx.Response:
         failures = 0
@@ -139,12 +169,53 @@ class Transport:
                 # No listener, or no response in time: a retry would only delay the error.
                 raise self.unreachable(error) from None
 
-    def unreachable(self, error: Exception) -> UnreachableError:
-        """Return the error for an API that does not respond, as a one-line message."""
-        reason = without_credentials(str(error)) or type(error).__name__
-        return UnreachableError(
-            f"cannot reach {self.url}: {reason}. Start it with `tailrace up`, or set TAILRACE_URL"
-        )
+
+class AsyncTransport(Endpoint):
+    """As :class:`Transport`, for an event loop."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str = "",
+        *,
+        organization: str = "",
+        timeout: float = 30.0,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        address = _address(url, token, organization, timeout)
+        super().__init__(address.shown)
+        self.sleep = sleep
+        self.http = httpx.AsyncClient(**address.options)
+
+    async def close(self) -> None:
+        await self.http.aclose()
+
+    async def send(self, call: Call[T]) -> T:
+        """Send a request and return its result; see :meth:`Transport.send`."""
+        return call.into(self.document(await self._send(_request(self.http, call))))
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        failures = 0
+        while True:
+            try:
+                return await self.http.send(request)
+            except _BROKEN as error:
+                failures += 1
+                if failures == _MAX_TRIES:
+                    raise self.unreachable(error) from None
+                await self.sleep(_FIRST_RETRY_S * 2 ** (failures - 1))
+            except httpx.TransportError as error:
+                raise self.unreachable(error) from None
+
+
+def _request(http: httpx.Client | httpx.AsyncClient, call: Call[Any]) -> httpx.Request:
+    headers = call.headers
+    if call.body is not None:
+        headers = {**_BODY_HEADERS, **(headers or {})}
+    query = {key: value for key, value in (call.query or {}).items() if value is not None}
+    return http.build_request(
+        call.method, call.path, content=call.body, headers=headers, params=query
+    )
 
 
 def without_credentials(text: str) -> str:

@@ -180,10 +180,14 @@ class ScheduleStore:
         subjects = sorted(await subject_counts(self._jetstream, self._stream, pattern))
         for first in range(0, len(subjects), _STEP):
             for message in await self._last(subjects[first : first + _STEP]):
-                schedule = _schedule(message)
-                if not schedule.paused:
-                    tenant, *_rest, token = _decode_job(message.data).args
-                    yield ActiveSchedule(tenant, schedule, message.subject, token)
+                if (active := _active(message)) is not None:
+                    yield active
+
+    async def get_active(self, tenant: str, schedule_id: str) -> ActiveSchedule | None:
+        """Return a schedule, or None if it is paused or deleted."""
+        subject = self._subjects.run_schedule(tenant, schedule_id)
+        message = await self._jetstream.get_newest(self._stream, {"last_by_subj": subject})
+        return None if message is None else _active(message)
 
     async def _last(self, subjects: Iterable[str]) -> list[StoredMessage]:
         request = {"multi_last": list(subjects), "batch": _STEP}
@@ -226,6 +230,14 @@ def _schedule(message: StoredMessage) -> Schedule:
         paused=job.options.get(PAUSED, False),
         since=job.options.get(SINCE),
     )
+
+
+def _active(message: StoredMessage) -> ActiveSchedule | None:
+    schedule = _schedule(message)
+    if schedule.paused:
+        return None
+    tenant, *_rest, token = _decode_job(message.data).args
+    return ActiveSchedule(tenant, schedule, message.subject, token)
 
 
 def _id_of(subject: str) -> str:

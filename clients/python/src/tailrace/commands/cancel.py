@@ -13,10 +13,11 @@ from tailrace.commands.client_command import (
     print_bulk,
     print_json,
 )
+from tailrace.commands.completion import complete_runs
 
 
 @click.command
-@click.argument("execution", required=False)
+@click.argument("execution", required=False, shell_complete=complete_runs)
 @click.option("--reason", help="Reason; recorded in the run's log.")
 @filter_options(["queued", "running", "paused"])
 @click.option("--dry-run", is_flag=True, help="Only list the runs that would be cancelled.")
@@ -37,13 +38,14 @@ def cancel(
         raise click.UsageError("say which runs: EXECUTION, --workflow, --status, --tag or --since")
     if execution is None:
         answer = client.cancel_all(matching, reason, dry_run=dry_run, limit=limit)
-        if not as_json:
-            sys.exit(print_bulk(answer, "cancelled"))
-    elif dry_run:
+        if as_json:
+            print_json(answer)
+            return
+        sys.exit(print_bulk(answer, "cancelled"))
+    if dry_run:
         raise click.UsageError("--dry-run is for the runs that match options")
-    else:
-        answer = client.cancel(execution, reason)
+    accepted = client.cancel(execution, reason)
     if as_json:
-        print_json(answer)
+        print_json(accepted)
     else:
         click.echo(f"{execution} will be cancelled")

@@ -1,6 +1,7 @@
 """Options that several client commands share, and JSON output."""
 
 import functools
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,9 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 import click
 import msgspec
 
-from tailrace.client import DEFAULT_URL, Client
+from tailrace.client import Client
+from tailrace.commands.completion import complete_profiles
+from tailrace.profiles import DEFAULT_URL
 
 _MAX_LIMIT: Final = 200
 _AGE: Final = re.compile(r"([0-9]{1,9})([smhd])")
@@ -20,24 +23,38 @@ R = TypeVar("R")
 
 
 def client_command(function: Callable[Concatenate[Client, P], R]) -> Callable[..., R]:
-    """Add ``--url``, ``--token`` and ``--organization`` to a command and call it with a client."""
+    """Add the options of a connection to a command, and call it with a client."""
 
     @click.option(
         "--url",
-        envvar="TAILRACE_URL",
-        default=DEFAULT_URL,
-        show_default=True,
-        help="URL of the API.",
+        help=f"URL of the API.  [env var: TAILRACE_URL; default: {DEFAULT_URL}]",
     )
-    @click.option("--token", envvar="TAILRACE_TOKEN", default="", help="Bearer token.")
+    @click.option("--token", default="", help="Bearer token.  [env var: TAILRACE_TOKEN]")
     @click.option(
         "--organization",
-        envvar="TAILRACE_ORGANIZATION",
         default="",
-        help="Organisation; required if the token has several.",
+        help="Organisation; required if the token has several.  [env var: TAILRACE_ORGANIZATION]",
     )
-    def wrapper(url: str, token: str, organization: str, *args: P.args, **kwargs: P.kwargs) -> R:
-        with Client(url, token, organization=organization) as client:
+    @click.option(
+        "--profile",
+        shell_complete=complete_profiles,
+        help="Profile of the configuration file.  [env var: TAILRACE_PROFILE]",
+    )
+    def wrapper(
+        url: str | None,
+        token: str,
+        organization: str,
+        profile: str | None,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        if url is not None and profile is not None:
+            raise click.UsageError("--url and --profile exclude each other")
+        if url is not None:
+            # Both are the operator's choice for this command.
+            token = token or os.environ.get("TAILRACE_TOKEN", "")
+            organization = organization or os.environ.get("TAILRACE_ORGANIZATION", "")
+        with Client(url, token, organization=organization, profile=profile) as client:
             return function(client, *args, **kwargs)
 
     # Click keeps the options of inner decorators in an attribute of the function.

@@ -7,12 +7,13 @@ import click
 
 from tailrace.client import Client
 from tailrace.commands.client_command import client_command, json_option, limit_option, print_json
+from tailrace.commands.suggestions import SuggestingGroup
 
 _queue_option = click.option("--queue", help="Only dead letters of this queue.")
 _letters_argument = click.argument("letters", metavar="[ID]...", nargs=-1, type=int)
 
 
-@click.group
+@click.group(cls=SuggestingGroup)
 def dead() -> None:
     """List, show, replay and purge dead letters: jobs that cannot be processed."""
 

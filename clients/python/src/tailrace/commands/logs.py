@@ -6,6 +6,7 @@ import click
 
 from tailrace.client import Client
 from tailrace.commands.client_command import client_command, json_option, print_json
+from tailrace.commands.completion import complete_runs
 from tailrace.stream import Event
 from tailrace.view.lines import event_line
 
@@ -13,7 +14,7 @@ _LINES = "step:log"
 
 
 @click.command
-@click.argument("execution")
+@click.argument("execution", shell_complete=complete_runs)
 @click.option("--node", metavar="NODE", help="Only lines of one step, and of its items.")
 @click.option("--all", "every", is_flag=True, help="All events, not only lines that nodes wrote.")
 @click.option("--follow", "-f", is_flag=True, help="Go on until the run ends.")

@@ -14,6 +14,8 @@ from tailrace.commands.client_command import (
     limit_option,
     print_json,
 )
+from tailrace.commands.completion import complete_workflows
+from tailrace.documents import Document
 from tailrace.view.board import printable, seconds_text
 from tailrace.view.model import RUN_STATUSES, seconds_of, signal_text
 
@@ -26,7 +28,7 @@ _COLOURS: Final = {
 
 
 @click.command
-@click.argument("workflow", required=False)
+@click.argument("workflow", required=False, shell_complete=complete_workflows)
 @click.option("--status", type=click.Choice(RUN_STATUSES), help="Only runs in this status.")
 @limit_option(20)
 @cursor_option
@@ -49,6 +51,7 @@ def ls(
     """
     if waiting and (workflow or status):
         raise click.UsageError("--waiting lists the steps of all workflows")
+    page: Document
     if waiting:
         page = client.waiting(limit=limit, cursor=cursor)
     else:

@@ -4,10 +4,11 @@ import click
 
 from tailrace.client import Client
 from tailrace.commands.client_command import client_command, json_option, print_json
+from tailrace.commands.completion import complete_runs
 
 
 @click.command
-@click.argument("execution")
+@click.argument("execution", shell_complete=complete_runs)
 @click.option("--reason", help="Reason; recorded in the run's log.")
 @json_option
 @client_command

@@ -15,12 +15,13 @@ from tailrace.commands.client_command import (
     print_bulk,
     print_json,
 )
+from tailrace.commands.completion import complete_runs
 from tailrace.commands.json_input import JsonInput
 from tailrace.commands.run import report_started
 
 
 @click.command
-@click.argument("execution", required=False)
+@click.argument("execution", required=False, shell_complete=complete_runs)
 @click.option("--from", "from_node", metavar="NODE", help="Run only NODE and its dependants again.")
 @click.option("--failed", is_flag=True, help="Run only what has not succeeded, and its dependants.")
 @click.option("--latest", is_flag=True, help="Run the newest version of the workflow.")

@@ -7,13 +7,14 @@ import click
 
 from tailrace.client import Client
 from tailrace.commands.client_command import client_command, json_option, print_json
+from tailrace.commands.completion import complete_runs
 from tailrace.commands.json_input import JsonInput
 
 _ENDED: Final = frozenset({"completed", "failed", "cancelled"})
 
 
 @click.command
-@click.argument("execution")
+@click.argument("execution", shell_complete=complete_runs)
 @click.option("--node", help="Step to decide.  [default: the only waiting step]")
 @click.option("--approve/--reject", "approved", default=None, help="The decision.")
 @click.option("--data", type=JsonInput(), help="Data that the step requests.")

@@ -7,12 +7,13 @@ import click
 
 from tailrace.client import Client
 from tailrace.commands.client_command import client_command, json_option, print_json
+from tailrace.commands.completion import complete_workflows
 from tailrace.commands.json_input import JsonInput
 from tailrace.view.follow import follow
 
 
 @click.command
-@click.argument("workflow")
+@click.argument("workflow", shell_complete=complete_workflows)
 @click.option("--input", "input_data", type=JsonInput(), help="The run's input. [default: {}]")
 @click.option("--watch", "watched", is_flag=True, help="Follow the run until it ends.")
 @json_option
@@ -37,5 +38,6 @@ def report_started(client: Client, execution_id: str, *, watched: bool, as_json:
         print_json(client.get(execution_id))
         return 0
     click.echo(execution_id)
+    click.echo(f"{client.url}/#/runs/{execution_id}", err=True)
     click.echo(f"watch it with: tailrace watch {execution_id}", err=True)
     return 0

@@ -14,11 +14,13 @@ from tailrace.commands.client_command import (
     limit_option,
     print_json,
 )
+from tailrace.commands.completion import complete_schedules, complete_workflows
 from tailrace.commands.json_input import JsonInput
 from tailrace.commands.run import report_started
+from tailrace.commands.suggestions import SuggestingGroup
 
 
-@click.group
+@click.group(cls=SuggestingGroup)
 def schedule() -> None:
     """Start runs by cron lines or at intervals."""
 
@@ -44,7 +46,7 @@ def ls(client: Client, limit: int, cursor: str | None, as_json: bool) -> None:
 
 
 @schedule.command
-@click.argument("workflow")
+@click.argument("workflow", shell_complete=complete_workflows)
 @click.option(
     "--cron",
     required=True,
@@ -87,7 +89,7 @@ def rm(client: Client, schedules: tuple[str, ...], as_json: bool) -> None:
 
 
 @schedule.command
-@click.argument("schedule_id", metavar="ID")
+@click.argument("schedule_id", metavar="ID", shell_complete=complete_schedules)
 @json_option
 @client_command
 def pause(client: Client, schedule_id: str, as_json: bool) -> None:
@@ -96,7 +98,7 @@ def pause(client: Client, schedule_id: str, as_json: bool) -> None:
 
 
 @schedule.command
-@click.argument("schedule_id", metavar="ID")
+@click.argument("schedule_id", metavar="ID", shell_complete=complete_schedules)
 @json_option
 @client_command
 def resume(client: Client, schedule_id: str, as_json: bool) -> None:
@@ -105,7 +107,7 @@ def resume(client: Client, schedule_id: str, as_json: bool) -> None:
 
 
 @schedule.command
-@click.argument("schedule_id", metavar="ID")
+@click.argument("schedule_id", metavar="ID", shell_complete=complete_schedules)
 @click.option("--watch", "watched", is_flag=True, help="Follow the run until it ends.")
 @json_option
 @client_command
@@ -116,7 +118,7 @@ def run(client: Client, schedule_id: str, watched: bool, as_json: bool) -> None:
 
 
 @schedule.command
-@click.argument("schedule_id", metavar="ID")
+@click.argument("schedule_id", metavar="ID", shell_complete=complete_schedules)
 @click.option("--from", "start", required=True, help="Beginning of the range (RFC 3339).")
 @click.option("--to", "end", required=True, help="End of the range; a firing there is left out.")
 @click.option("--dry-run", is_flag=True, help="Only list the firings.")

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from tailrace.client import Client
 from tailrace.commands.client_command import client_command, json_option, print_json
+from tailrace.commands.completion import complete_runs
 from tailrace.errors import TailraceError
 from tailrace.stream import Event
 from tailrace.view.follow import draw, run_with_graph
@@ -18,7 +19,7 @@ _PIPED_WIDTH = 140
 
 
 @click.command
-@click.argument("execution")
+@click.argument("execution", shell_complete=complete_runs)
 @click.argument("node", required=False)
 @click.option("--logs", is_flag=True, help="Include all events of the log.")
 @json_option

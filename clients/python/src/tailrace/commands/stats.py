@@ -7,11 +7,12 @@ import click
 
 from tailrace.client import Client
 from tailrace.commands.client_command import client_command, json_option, print_json
+from tailrace.commands.completion import complete_workflows
 from tailrace.view.board import seconds_text
 
 
 @click.command
-@click.argument("workflow")
+@click.argument("workflow", shell_complete=complete_workflows)
 @json_option
 @client_command
 def stats(client: Client, workflow: str, as_json: bool) -> None:

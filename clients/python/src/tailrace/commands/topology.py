@@ -3,13 +3,14 @@
 import click
 
 from tailrace.commands.operator_command import run_operator_command
+from tailrace.commands.suggestions import SuggestingGroup
 
 _version_option = click.option(
     "--version", type=int, help="Topology version; 1 is that of Tailrace 0.2.  [default: newest]"
 )
 
 
-@click.group
+@click.group(cls=SuggestingGroup)
 def topology() -> None:
     """Plan and apply changes of the streams and buckets in NATS.
 

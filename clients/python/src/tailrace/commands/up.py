@@ -56,6 +56,9 @@ from tailrace.local.system import Options, run
     help="Port of the embedded NATS; 0 takes any free one. [default: 4222, or any if it is taken]",
 )
 @click.option("--demo", is_flag=True, help="Install the examples.")
+@click.option(
+    "--reload", is_flag=True, help="Restart workers when a Python file in this folder changes."
+)
 def up(  # noqa: PLR0913, PLR0917 - one parameter per option
     host: str,
     port: int,
@@ -65,6 +68,7 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter per option
     nats: str | None,
     nats_port: int | None,
     demo: bool,
+    reload: bool,
 ) -> None:
     """Start NATS, the API and workers on this machine.
 
@@ -82,6 +86,7 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter per option
                 nats=nats,
                 nats_port=nats_port,
                 demo=demo,
+                reload=reload,
             )
         )
     )

@@ -6,11 +6,12 @@ import click
 
 from tailrace.client import Client
 from tailrace.commands.client_command import client_command, json_option
+from tailrace.commands.completion import complete_runs
 from tailrace.view.follow import follow
 
 
 @click.command
-@click.argument("execution")
+@click.argument("execution", shell_complete=complete_runs)
 @click.option("--from", "last_event_id", metavar="ID", default="", help="Only events after ID.")
 @json_option
 @client_command

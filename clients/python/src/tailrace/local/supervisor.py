@@ -88,6 +88,14 @@ class Supervisor:
             child.kill()
             await ended
 
+    async def replace(self, child: Child) -> None:
+        """End the process of ``child`` and start another one at once, even if it crashes."""
+        if watch := self._watches.pop(child, None):
+            watch.cancel()
+        await self.restart(child)
+        await child.start()
+        self._watches[child] = asyncio.create_task(self._keep_alive(child))
+
     def kill(self, children: Sequence[Child]) -> None:
         """Kill ``children``; a concurrent ``stop`` then returns."""
         for child in children:

@@ -24,6 +24,7 @@ from tailrace.local.child import Child, Program
 from tailrace.local.console import Console
 from tailrace.local.data_dir import DataDir
 from tailrace.local.embedded_nats import check_running_nats, embedded_nats, store_folder, token_file
+from tailrace.local.file_watch import changed_files
 from tailrace.local.ports import LOOPBACK, api_ports, nats_port
 from tailrace.local.readiness import ReadinessSocket, socket_folder
 from tailrace.local.store_watch import StoreWatch, probe_address
@@ -63,6 +64,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     nats: str | None = None
     nats_port: int | None = None
     demo: bool = False
+    reload: bool = False
 
 
 async def run(options: Options) -> None:
@@ -94,6 +96,7 @@ class System:
         self._stopping_since = 0.0
         self._nats_url = ""
         self._watching: asyncio.Task[None] | None = None
+        self._reloading: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Start all services, print the ready line, wait for a stop, and stop them."""
@@ -147,7 +150,14 @@ class System:
         urls = [_url(options.host, port) for port in ports]
         if options.demo:
             await self._install_examples(urls[0])
+        if options.reload:
+            self._reloading = asyncio.create_task(self._reload())
         self._say_ready(urls)
+
+    async def _reload(self) -> None:
+        async for path in changed_files(Path.cwd()):
+            self._console.say(f"{path} has changed; restarting the workers")
+            await asyncio.gather(*map(self._supervisor.replace, self._workers))
 
     def _environment(self) -> dict[str, str]:
         """Return the common environment of all services."""
@@ -215,8 +225,9 @@ class System:
 
     async def _stop(self) -> None:
         begin = asyncio.get_running_loop().time()
-        if self._watching is not None:
-            self._watching.cancel()
+        for task in (self._watching, self._reloading):
+            if task is not None:
+                task.cancel()
         await self._supervisor.stop(self._api, begin + API_DEADLINE_S)
         await self._supervisor.stop(self._workers, begin + WORKER_DEADLINE_S)
         await self._supervisor.stop(self._nats, begin + NATS_DEADLINE_S)

@@ -107,6 +107,7 @@ class Engine:
         self._fair_share = FairShare(settings.worker_threads)
         self.gate = JobGate(self._fair_share, self._is_driving, self._loop)
         self.counts = EngineCounts()
+        self._catch_up: CatchUp | None = None
         self._is_draining = False
         self._health: Health | None = None
         self._client: NatsClient
@@ -167,7 +168,9 @@ class Engine:
         schedule, at = request.origin.schedule, request.origin.scheduled_at
         if schedule is not None and at is not None:
             firing = Firing(parse_timestamp(at), execution)
-            await self._services.stores.firings.record(request.tenant, schedule, firing)
+            before = await self._services.stores.firings.record(request.tenant, schedule, firing)
+            if before is not None and self._catch_up is not None:
+                await self._catch_up.between(request.tenant, schedule, before.at, firing.at)
 
     def deliver_trigger(self, tenant: str, sequence: int) -> None:
         """Deliver a stored trigger to all steps that wait for it.
@@ -272,7 +275,8 @@ class Engine:
             "statistics": services.statistics.run,
         }
         if self._settings.catch_up_window > 0:
-            loops["catch-up"] = self._catch_up().run
+            self._catch_up = self._build_catch_up()
+            loops["catch-up"] = self._catch_up.run
         self._background = [
             self._loop.create_task(keep_running(name, run)) for name, run in loops.items()
         ]
@@ -363,7 +367,7 @@ class Engine:
             interval,
         )
 
-    def _catch_up(self) -> CatchUp:
+    def _build_catch_up(self) -> CatchUp:
         stores, clock = self._services.stores, self._clock.now
         interval = self._settings.sweep_interval
         return CatchUp(

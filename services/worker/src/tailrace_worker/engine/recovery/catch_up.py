@@ -1,14 +1,14 @@
 """Make up the firings of schedules that were missed while NATS was down.
 
 NATS fires a schedule only at its time. A firing that it was not there for is found by comparing the
-times of the cron expression with the last firing that is recorded. A run that is made up has the
-idempotency key that its firing would have had, so a firing whose job only waits for a worker starts
-no second run.
+times of the cron expression with the firings that are recorded: at the next firing, and before that
+by a sweep. A run that is made up has the idempotency key that its firing would have had, so a
+firing whose job only waits for a worker starts no second run.
 """
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import islice, pairwise
 from typing import Final, NamedTuple, NoReturn
 
@@ -77,29 +77,40 @@ class CatchUp:
                 _log.info("catch-up: started missed runs", count=count)
 
     async def sweep(self) -> int:
-        """Start the runs of all missed firings; return their number."""
-        count = 0
+        """Start the runs of the missed firings since the last one; return their number."""
+        count, until = 0, self._clock() - _GRACE_S
         async for active in self._schedules.active():
-            async for request in self._missed(active):
-                try:
-                    await self._start_run(request)
-                except UnavailableError:
-                    raise
-                except ServiceError as error:
-                    schedule = active.schedule.id
-                    _log.warning("catch-up: start refused", schedule=schedule, error=str(error))
-                    break
-                count += 1
+            schedule = active.schedule
+            last = (await self._firings.last(active.tenant, [schedule.id])).get(schedule.id)
+            count += await self._start(active, last.at if last else 0.0, until)
         return count
 
-    async def _missed(self, active: ActiveSchedule) -> AsyncIterator[RunRequest]:
-        schedule, now = active.schedule, self._clock()
-        last = (await self._firings.last(active.tenant, [schedule.id])).get(schedule.id)
-        after = max(schedule.fires_since, now - self._periods.window, last.at if last else 0.0)
+    async def between(self, tenant: str, schedule_id: str, after: float, before: float) -> int:
+        """Start the runs of the firings between two that are recorded; return their number."""
+        active = await self._schedules.get_active(tenant, schedule_id)
+        return 0 if active is None else await self._start(active, after, before)
+
+    async def _start(self, active: ActiveSchedule, after: float, before: float) -> int:
+        count = 0
+        for request in self._missed(active, after, before):
+            try:
+                await self._start_run(request)
+            except UnavailableError:
+                raise
+            except ServiceError as error:
+                schedule = active.schedule.id
+                _log.warning("catch-up: start refused", schedule=schedule, error=str(error))
+                break
+            count += 1
+        return count
+
+    def _missed(self, active: ActiveSchedule, after: float, before: float) -> Iterator[RunRequest]:
+        schedule = active.schedule
+        after = max(after, schedule.fires_since, self._clock() - self._periods.window)
         moments = firings_after(schedule.cron, schedule.time_zone, after)
         for moment, following in pairwise(islice(moments, _MAX_FIRINGS + 1)):
             header = header_of(following, schedule.time_zone)
-            if moment > now - _GRACE_S or header is None:
+            if moment >= before or header is None:
                 return
             firing = id_of_firing(active.subject, header)
             key = key_of_firing(schedule.id, active.token, firing)
