@@ -21,7 +21,8 @@ from harness.models.log_invariants import Record
 from harness.nats.server import NatsServer
 from harness.processes.installation import TENANT
 from tailrace_shared.commands.execution_commands import Caller, Decision
-from tailrace_shared.execution.events import ExecutionStarted, StepStarted, StepWaiting
+from tailrace_shared.commands.run_starter import RunRequest
+from tailrace_shared.execution.events import ExecutionStarted, Origin, StepStarted, StepWaiting
 from tailrace_shared.ids import new_token
 from tailrace_shared.nats.topology import WORKFLOWS
 
@@ -252,6 +253,53 @@ async def mended(opened: Campaign) -> str:
     return await opened.start(await opened.store(workflow))
 
 
+async def taken_up(opened: Campaign) -> str:
+    """A rerun of what has failed, with a fixed definition and another input."""
+    item = {"type": STEP, "with": {"fails": "${item}"}}
+    each = {"for_each": f"[0, {ALWAYS}, 0]", "on_error": "collect", "do": item}
+    nodes: dict[str, Any] = {
+        "good": {"type": STEP},
+        "each": {"type": "map", "with": each},
+        "bad": {"type": STEP, "needs": ["good"], "with": {"fails": ALWAYS}},
+    }
+    broken = checked({"id": "taken-up", "nodes": nodes, "tags": ["eu"]})
+    original = await opened.start(await opened.store(broken), {"n": 1})
+    await opened.site.finished(original)
+    fixed = {**nodes, "bad": {"type": STEP, "needs": ["good"]}}
+    await opened.store(checked({"id": "taken-up", "nodes": fixed, "tags": ["eu"]}))
+    state = await opened.starter.rerun(
+        TENANT,
+        original,
+        None,
+        new_token(),
+        failed=True,
+        version="latest",
+        new_input={"n": 2},
+    )
+    return state.execution_id
+
+
+async def scheduled(opened: Campaign) -> str:
+    """A firing of a schedule with an overlap policy and tags, and a wait with variables."""
+    nodes: dict[str, Any] = {
+        "at": {"type": "transform", "with": {"value": "${execution.scheduled_at}"}},
+        "ask": {"type": "await", "needs": ["at"]},
+    }
+    workflow = await opened.store(checked({"id": "scheduled", "nodes": nodes, "tags": ["nightly"]}))
+    origin = Origin(
+        schedule="two-o-clock",
+        scheduled_at="2026-01-01T02:00:00.000Z",
+        overlap="queue",
+        tags=("eu",),
+    )
+    request = RunRequest(TENANT, workflow, "input", {"n": 1}, None, new_token(), origin)
+    execution = (await opened.starter.start(request)).execution_id
+    opened.started.append(execution)
+    await waiting(opened, execution, "ask")
+    await opened.commander.resolve(TENANT, execution, Decision("ask"), ANN)
+    return execution
+
+
 def slow_and_ask() -> dict[str, Any]:
     """Return a step and a wait that do not end by themselves."""
     return {"slow": {"type": STEP, "with": {"seconds": 60}}, "ask": {"type": "await"}}
@@ -290,7 +338,7 @@ async def stopped(opened: Campaign) -> str:
 
 SCENES = (
     *(everything, failed, rerun, crashed, cancelled, paused, large, marked, timed, gone),
-    *(mended, overdue, stopped),
+    *(mended, overdue, stopped, taken_up, scheduled),
 )
 
 
