@@ -377,6 +377,8 @@ class Items(Rule):
 
     def _item(self, event: StepEvent, node_id: str, index: int, at: Reading) -> Iterator[str]:
         item, parent = event.data.node_id, at.step(node_id)
+        if isinstance(event, StepCompleted) and event.data.kept_from is not None:
+            return  # before the map begins
         if parent.status != "running" or parent.items is None:
             yield f"{_name(event)} of {item}, whose map is {parent.status}"
             return

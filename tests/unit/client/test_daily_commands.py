@@ -43,6 +43,21 @@ RUN: dict[str, Any] = {
     ],
 }
 
+BULK: dict[str, Any] = {
+    "dry_run": True,
+    "executions": [
+        {
+            "execution_id": "e1",
+            "workflow_id": "flow",
+            "status": "failed",
+            "error": None,
+            "rerun": None,
+        }
+    ],
+    "more": False,
+    "cursor": None,
+}
+
 
 @pytest.fixture
 def tailrace(server: ScriptedServer) -> Callable[..., Result]:
@@ -72,6 +87,9 @@ def tailrace(server: ScriptedServer) -> Callable[..., Result]:
             "cursor": None,
         },
         "POST /api/v1/workflows/flow/runs": {"execution_id": "e1", "status": "queued"},
+        "POST /api/v1/executions/e1/rerun": {"execution_id": "e1", "status": "queued"},
+        "POST /api/v1/executions/rerun": BULK,
+        "POST /api/v1/executions/cancel": BULK,
         "GET /api/v1/executions": {
             "runs": [
                 {"execution_id": "e1", "workflow_id": "flow", "status": "failed"},
@@ -242,3 +260,31 @@ def test_a_new_project_passes_its_tests(tmp_path: Path):
     again = CliRunner().invoke(cli, ["init", str(folder)])
     assert again.exit_code == 1
     assert "exists already" in again.stderr
+
+
+def test_a_rerun_is_of_one_run_or_of_all_that_match(
+    tailrace: Callable[..., Result], server: ScriptedServer
+):
+    """The options of one exclude those of the other."""
+    assert tailrace("rerun", "e1", "--failed", "--latest").stdout == "e1\n"
+    assert json.loads(server.requests[-1][2]) == {"failed": True, "version": "latest"}
+    matching = ("--workflow", "flow", "--tag", "eu", "--status", "failed", "--since", "2h")
+    listed = tailrace("rerun", *matching, "--dry-run")
+    assert listed.stdout == "e1  failed     flow  would be run again\n"
+    sent = json.loads(server.requests[-1][2])
+    assert (sent["dry_run"], sorted(sent["filter"])) == (
+        True,
+        ["created_after", "status", "tag", "workflow_id"],
+    )
+    assert tailrace("cancel", "--workflow", "flow", "--dry-run").exit_code == 0
+    for arguments in (
+        ("rerun", "--failed"),
+        ("rerun", "e1", "--tag", "eu"),
+        ("rerun", "e1", "--latest", "--version", "3"),
+        ("rerun", "--tag", "eu", "--from", "a"),
+        ("rerun", "--since", "yesterday"),
+        ("cancel",),
+        ("cancel", "e1", "--tag", "eu"),
+        ("cancel", "e1", "--dry-run"),
+    ):
+        assert tailrace(*arguments).exit_code == 2, arguments

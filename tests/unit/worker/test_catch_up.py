@@ -61,7 +61,13 @@ def caught_up(stores: Stores, now: float, window: float = 100 * HOUR) -> CatchUp
 
 def hourly(**fields: Any) -> Schedule:
     """Return a schedule that fires each hour since midnight."""
-    base: dict[str, Any] = {"id": "s", "workflow_id": "w", "cron": "0 * * * *", "time_zone": None, "input": {}}
+    base: dict[str, Any] = {
+        "id": "s",
+        "workflow_id": "w",
+        "cron": "0 * * * *",
+        "time_zone": None,
+        "input": {},
+    }
     return Schedule(**{**base, "created_at": MIDNIGHT, **fields})
 
 

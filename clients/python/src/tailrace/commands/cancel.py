@@ -10,6 +10,7 @@ from tailrace.commands.client_command import (
     filter_options,
     json_option,
     limit_option,
+    matching_of,
     print_bulk,
     print_json,
 )
@@ -24,16 +25,20 @@ from tailrace.commands.completion import complete_runs
 @limit_option(100)
 @json_option
 @client_command
-def cancel(
+def cancel(  # noqa: PLR0913, PLR0917 - one parameter per option
     client: Client,
-    matching: dict[str, str],
     execution: str | None,
+    workflow_id: str | None,
+    status: str | None,
+    tag: str | None,
+    since: str | None,
     reason: str | None,
     dry_run: bool,
     limit: int,
     as_json: bool,
 ) -> None:
     """Cancel EXECUTION, or all runs that match the options and have not ended."""
+    matching = matching_of(workflow_id, status, tag, since)
     if (execution is None) == (not matching):
         raise click.UsageError("say which runs: EXECUTION, --workflow, --status, --tag or --since")
     if execution is None:

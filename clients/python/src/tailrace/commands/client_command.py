@@ -20,6 +20,7 @@ _UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def client_command(function: Callable[Concatenate[Client, P], R]) -> Callable[..., R]:
@@ -77,37 +78,28 @@ def limit_option(default: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
     )
 
 
-def filter_options(
-    statuses: Sequence[str],
-) -> Callable[[Callable[Concatenate[dict[str, str], P], R]], Callable[..., R]]:
-    """Return the options of a command to many runs; it is called with a filter first."""
+def filter_options(statuses: Sequence[str]) -> Callable[[F], F]:
+    """Return the options of a command to many runs; see :func:`matching_of`."""
+    options = [
+        click.option("--workflow", "workflow_id", help="All runs of this workflow."),
+        click.option("--status", type=click.Choice(statuses), help="All runs in this status."),
+        click.option("--tag", help="All runs with this tag."),
+        click.option("--since", metavar="AGE", help="All runs that began since, such as 2h or 7d."),
+    ]
+    return lambda function: functools.reduce(lambda f, option: option(f), options, function)
 
-    def decorate(function: Callable[Concatenate[dict[str, str], P], R]) -> Callable[..., R]:
-        @click.option("--workflow", "workflow_id", help="All runs of this workflow.")
-        @click.option("--status", type=click.Choice(statuses), help="All runs in this status.")
-        @click.option("--tag", help="All runs with this tag.")
-        @click.option("--since", metavar="AGE", help="All runs that began since, such as 2h or 7d.")
-        def wrapper(
-            workflow_id: str | None,
-            status: str | None,
-            tag: str | None,
-            since: str | None,
-            *args: P.args,
-            **kwargs: P.kwargs,
-        ) -> R:
-            given = {
-                "workflow_id": workflow_id,
-                "status": status,
-                "tag": tag,
-                "created_after": None if since is None else _moment_before(since),
-            }
-            matching = {name: value for name, value in given.items() if value is not None}
-            return function(matching, *args, **kwargs)
 
-        functools.update_wrapper(wrapper, function)
-        return wrapper
-
-    return decorate
+def matching_of(
+    workflow_id: str | None, status: str | None, tag: str | None, since: str | None
+) -> dict[str, str]:
+    """Return the filter that the options give."""
+    given = {
+        "workflow_id": workflow_id,
+        "status": status,
+        "tag": tag,
+        "created_after": None if since is None else _moment_before(since),
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _moment_before(age: str) -> str:

@@ -1,5 +1,6 @@
 """``tailrace init``: begin a project."""
 
+import shlex
 from pathlib import Path
 from typing import Final
 
@@ -93,6 +94,7 @@ include = ["nodes.py"]
 [tool.pytest.ini_options]
 pythonpath = ["."]
 """,
+    ".env": "# Read by `tailrace up`: the modules with the node functions.\nTAILRACE_NODES=nodes\n",
     ".github/workflows/ci.yml": """on: [push]
 jobs:
   test:
@@ -124,8 +126,12 @@ def init(folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
         click.echo(path)
-    click.echo(
-        f"next:\n  cd {folder}\n  pytest\n  TAILRACE_NODES=nodes tailrace up\n"
-        '  tailrace apply greet.yaml\n  tailrace run greet --input \'{"name": "Ada"}\' --watch',
-        err=True,
-    )
+    is_here = folder.resolve() == Path.cwd()
+    steps = [
+        *([] if is_here else [f"cd {shlex.quote(str(folder))}"]),
+        "pytest",
+        "tailrace up --reload",
+        "tailrace apply greet.yaml",
+        """tailrace run greet --input '{"name": "Ada"}' --watch""",
+    ]
+    click.echo("\n  ".join(["next:", *steps]), err=True)

@@ -12,6 +12,7 @@ from tailrace.commands.client_command import (
     filter_options,
     json_option,
     limit_option,
+    matching_of,
     print_bulk,
     print_json,
 )
@@ -36,8 +37,11 @@ from tailrace.commands.run import report_started
 @client_command
 def rerun(  # noqa: PLR0913, PLR0917 - one parameter per option
     client: Client,
-    matching: dict[str, str],
     execution: str | None,
+    workflow_id: str | None,
+    status: str | None,
+    tag: str | None,
+    since: str | None,
     from_node: str | None,
     failed: bool,
     latest: bool,
@@ -59,6 +63,7 @@ def rerun(  # noqa: PLR0913, PLR0917 - one parameter per option
     Without EXECUTION, --workflow, --status, --tag or --since say which runs; --status is failed
     by default. Exit codes and --json are those of `tailrace run`.
     """
+    matching = matching_of(workflow_id, status, tag, since)
     if latest and version is not None:
         raise click.UsageError("--latest and --version exclude each other")
     wanted: int | Literal["latest"] | None = "latest" if latest else version
