@@ -587,6 +587,16 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
             description="Tenant to work with. Required if the token contains several organizations."
         ),
     ] = ""
+    profile: Annotated[
+        str, Meta(description="Profile of the configuration file, if no URL is set.")
+    ] = ""
+    config: Annotated[
+        str,
+        Meta(
+            description="Configuration file with profiles; empty for `tailrace/config.toml` in "
+            "`XDG_CONFIG_HOME`."
+        ),
+    ] = ""
 
 
 SERVICES: Final[tuple[type[msgspec.Struct], ...]] = (ApiSettings, WorkerSettings, ClientSettings)
