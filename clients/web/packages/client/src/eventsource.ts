@@ -99,7 +99,8 @@ function connect(
     };
     const pass = ({ type, data, lastEventId }: MessageEvent<string>) => {
       const lines = data.replaceAll("\n", "\ndata: ");
-      // The id of an EventSource stays until another comes.
+      // The id of an EventSource stays until another comes, also that of a block without data: the
+      // next block has it, and resuming after it loses nothing.
       const own = lastEventId === id ? "" : `id: ${lastEventId}\n`;
       id = lastEventId;
       write(`event: ${type}\ndata: ${lines}\n${own}\n`);

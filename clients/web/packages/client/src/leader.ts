@@ -412,7 +412,8 @@ export class Leader {
           : worst?.link.isLive
             ? this.#options.transport
             : null,
-      streams: links.filter((link) => link.isLive).length,
+      // A stream that changes its topics is not gone.
+      streams: links.filter((link) => shown(link).state === "connected").length,
     };
     const text = JSON.stringify(connection);
     if (text === this.#told) return;

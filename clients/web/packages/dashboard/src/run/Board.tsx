@@ -33,7 +33,7 @@ interface BoardProps<N extends BoardNode> {
   lines: readonly BoardLine[];
   render: (node: N) => ReactNode;
   /** The view fits all nodes again when this changes. */
-  fitOn: string;
+  fitOn: unknown;
   label: string;
   ref?: Ref<BoardHandle>;
 }

@@ -244,7 +244,7 @@ export default function GraphView({ graph, store, selected, onSelect }: GraphPro
               nodes={nodes}
               lines={lines}
               render={draw}
-              fitOn={nodes.length === drawing.shapes.length ? drawing.key : ""}
+              fitOn={places}
               label="Graph of the steps"
             />
             <Tools

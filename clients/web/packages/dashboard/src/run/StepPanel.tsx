@@ -174,7 +174,7 @@ function Took({ step, latency }: { step: Step; latency: NodeStatistics["latency"
         <>
           <dt>Until</dt>
           <dd>
-            {until(step.waiting.until, now)}{" "}
+            {until(step.waiting.until, now)}
             {step.waiting.on_timeout ? `, then ${step.waiting.on_timeout}` : ""}
           </dd>
         </>
