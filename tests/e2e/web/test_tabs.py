@@ -113,9 +113,9 @@ async def test_another_tab_leads_when_the_leading_one_is_gone(site: Site, ending
         await check(opened, site)
 
 
-@pytest.mark.parametrize("sharing", ["locks", "worker"])
-async def test_every_tab_has_every_event_once_under_faults(sharing: str):
+@pytest.mark.timeout(900)
+async def test_every_tab_has_every_event_once_under_faults():
     """The short form of the campaign in `harness.web.chaos`."""
-    campaign = await chaos(10, 7, sharing)
+    campaign = await chaos(8, 7, "locks")
     assert campaign.problems == []
     assert campaign.looks
