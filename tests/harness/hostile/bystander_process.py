@@ -5,6 +5,7 @@ is not delayed by the work of the attacker.
 """
 
 import asyncio
+import contextlib
 import http.client
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import AsyncGenerator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
@@ -19,11 +21,12 @@ import httpx
 import msgspec
 
 from harness.hostile.measurement import Clock, Measurements, Report
-from harness.sse.client import SseClient
+from harness.sse.client import SseClient, SseEvent
 
 _PERIOD_S: Final = 1.0
 _PROBE_PERIOD_S: Final = 0.05
 _PROBE_TIMEOUT_S: Final = 60.0
+_RETRY_MS: Final = 1_000
 _WORKFLOW: Final = "/api/v1/workflows/order"
 
 
@@ -77,25 +80,35 @@ class Bystander:
             "done": {"type": "transform", "needs": ["approve"], "with": {"value": "${input}"}},
         }
         (await self._http.put(_WORKFLOW, json={"nodes": nodes})).raise_for_status()
-        path = "/api/v1/sse/stream?topics=paused"
-        async with SseClient(self._port, path, headers=self._headers) as stream:
-            watching = asyncio.create_task(self._watch(stream))
-            while not watching.done():
-                began = time.monotonic()
-                await self._cycle()
-                while not orders.empty():
-                    orders.get_nowait()
-                    _write(self._measured.take())
-                await asyncio.sleep(max(0.0, began + _PERIOD_S - time.monotonic()))
-            await watching
+        watching = asyncio.create_task(self._watch())
+        while not watching.done():
+            began = time.monotonic()
+            await self._cycle()
+            while not orders.empty():
+                orders.get_nowait()
+                _write(self._measured.take())
+            await asyncio.sleep(max(0.0, began + _PERIOD_S - time.monotonic()))
+        await watching
 
-    async def _watch(self, stream: SseClient) -> None:
-        async for event in stream:
+    async def _watch(self) -> None:
+        async for event in self._events("/api/v1/sse/stream?topics=paused"):
             if event.type.endswith("workflow.resumed") or "workflow.resumed" in event.data:
                 for execution, resumed in self._resumed.items():
                     if execution in event.data:
                         resumed.set()
-        raise RuntimeError("the stream of waiting steps has ended")
+
+    async def _events(self, path: str) -> AsyncGenerator[SseEvent, None]:
+        """Yield the events of a stream, and open it again where it ends, as a browser does."""
+        last_event_id = ""
+        while True:
+            stream = SseClient(self._port, path, headers=self._headers, last_event_id=last_event_id)
+            async with stream:
+                async for event in stream:
+                    yield event
+            last_event_id = stream.parser.last_event_id or last_event_id
+            if stream.status == 204:
+                raise RuntimeError(f"{path} has ended")
+            await asyncio.sleep((stream.parser.retry or _RETRY_MS) / 1000)
 
     async def _cycle(self) -> None:
         with self._executions.measure("run"):
@@ -103,11 +116,11 @@ class Bystander:
             execution = started["execution_id"]
             resumed = self._resumed[execution] = asyncio.Event()
             path = f"/api/v1/sse/executions/{execution}/stream"
-            async with SseClient(self._port, path, headers=self._headers) as stream:
-                await _until(stream, "execution:paused")
+            async with contextlib.aclosing(self._events(path)) as events:
+                await _until(events, "execution:paused")
                 command = f"/api/v1/executions/{execution}/resume"
                 await self._ask("approve", "POST", command, {"decision": "approved"})
-                await _until(stream, "execution:completed")
+                await _until(events, "execution:completed")
         with self._requests.measure("stream"):
             await resumed.wait()
         del self._resumed[execution]
@@ -122,11 +135,10 @@ class Bystander:
         return found
 
 
-async def _until(stream: SseClient, name: str) -> None:
-    async for event in stream:
+async def _until(events: AsyncGenerator[SseEvent, None], name: str) -> None:
+    async for event in events:
         if event.type == name:
             return
-    raise RuntimeError(f"the stream has ended without {name}")
 
 
 def _probe(clock: Clock, what: str, port: int) -> None:
