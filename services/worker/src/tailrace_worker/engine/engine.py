@@ -60,6 +60,7 @@ from tailrace_worker.engine.services.nats_clock import Clock
 from tailrace_worker.engine.services.progress_estimates import Allowance
 from tailrace_worker.engine.services.run_statistics import Statistics
 from tailrace_worker.engine.services.timers import Timers
+from tailrace_worker.engine.tasks.loop_pulse import LoopPulse
 from tailrace_worker.engine.tasks.loop_slices import LoopSlices
 from tailrace_worker.engine.tasks.supervision import keep_running, run_until_stopped
 from tailrace_worker.nodes.emit import make_emit_node
@@ -100,6 +101,7 @@ class Engine:
         self._subjects = Subjects(settings.prefix)
         self.worker_id = _new_worker_id()
         self._loop = uvloop.new_event_loop()
+        self._pulse = LoopPulse(self._loop)
         self._thread = threading.Thread(
             target=run_until_stopped, args=[self._loop], name="engine", daemon=True
         )
@@ -128,6 +130,7 @@ class Engine:
         if self._thread.is_alive():
             return
         self._thread.start()
+        self._loop.call_soon_threadsafe(self._pulse.begin)
         asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
 
     def advance(
@@ -212,9 +215,7 @@ class Engine:
 
         It does not while the function of an asynchronous node blocks it.
         """
-        answered = threading.Event()
-        self._loop.call_soon_threadsafe(answered.set)
-        return answered.wait(timeout)
+        return self._pulse.is_felt(timeout)
 
     def drain(self) -> None:
         """Start no more steps, and hand executions over.
