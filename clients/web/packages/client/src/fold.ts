@@ -26,6 +26,7 @@ export const NEW_EXECUTION: ExecutionState = {
   parent: null,
   rerun_of: null,
   from_node: null,
+  failed_only: false,
   scheduled_at: null,
   schedule: null,
   tags: [],
@@ -107,6 +108,7 @@ export class Fold {
         state.parent = data.parent ?? null;
         state.rerun_of = data.rerun_of ?? null;
         state.from_node = data.from_node ?? null;
+        state.failed_only = data.failed ?? false;
         state.scheduled_at = data.scheduled_at ?? null;
         state.schedule = data.schedule ?? null;
         state.tags = data.tags ?? [];

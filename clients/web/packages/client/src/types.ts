@@ -147,6 +147,8 @@ export interface ExecutionState {
   readonly parent: { readonly execution_id: string; readonly node_id: string } | null;
   readonly rerun_of: string | null;
   readonly from_node: string | null;
+  /** Whether it runs only the steps again that had not succeeded. */
+  readonly failed_only: boolean;
   /** The firing of a schedule that started the run. */
   readonly scheduled_at: string | null;
   readonly schedule: string | null;

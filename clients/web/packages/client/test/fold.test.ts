@@ -56,6 +56,7 @@ function documentOf(state: ExecutionState, nodes: readonly Node[]): JsonValue {
     ...{ created_at, started_at, finished_at, duration_ms, parent, rerun_of, tags },
     ...(state.held ? { held: true } : {}),
     ...(state.from_node === null ? {} : { from_node: state.from_node }),
+    ...(state.failed_only ? { failed_only: true } : {}),
     ...(state.scheduled_at === null ? {} : { scheduled_at: state.scheduled_at }),
     ...(state.schedule === null ? {} : { schedule: state.schedule }),
     steps,

@@ -67,11 +67,20 @@ export class Connection {
 
   reject(status: number, headers: Record<string, string> = {}): void {
     this.isOver = true;
-    const body = new ReadableStream<Uint8Array>({
-      start: (controller) => {
-        this.#problem = controller;
+    // The rest of the body comes when it is read, so an abort before that is an error of it.
+    const body = new ReadableStream<Uint8Array>(
+      {
+        start: (controller) => {
+          this.#problem = controller;
+        },
+        pull: (controller) => {
+          this.#problem = null;
+          controller.enqueue(new TextEncoder().encode("{}"));
+          controller.close();
+        },
       },
-    });
+      { highWaterMark: 0 },
+    );
     this.#answer(new Response(status === 204 ? null : body, { status, headers }));
   }
 
