@@ -175,11 +175,13 @@ async def test_a_leader_with_a_full_disk_does_not_make_an_execution_vanish(
     execution = await site.begin({"x": {}})
     get, answers = JetStream._get_from_leader, list[str]()
 
-    async def broken(self: JetStream, stream: str, request: dict[str, Any]) -> StoredMessage | None:
+    async def broken(
+        self: JetStream, stream: str, request: dict[str, Any], *others: Any
+    ) -> StoredMessage | None:
         if stream == site.subjects.stream(EVENTS) and len(answers) < LIES:
             answers.append(stream)
             return None
-        return await get(self, stream, request)
+        return await get(self, stream, request, *others)
 
     monkeypatch.setattr(JetStream, "_get_from_leader", broken)
     engine.services.is_replicated = True

@@ -103,7 +103,7 @@ class ScheduleCommandRoutes:
         scope="executions:write",
         more_scopes=("workflows:read",),
         answers={202: Answer(Accepted, "The run is recorded in the log.", headers=("Location",))},
-        problems=(404, 429),
+        problems=(404, 422, 429),
         parameters=(IDEMPOTENCY_KEY,),
         summary="Start a run of a schedule now",
     )

@@ -184,11 +184,14 @@ async def answer_routing(request: Request, error: HTTPException) -> Response:
 
 
 def _methods(request: Request) -> str:
-    # Several routes may share a path, each with its own method.
+    # Several routes may share a path, each with its own method. A name such as `cancel` may also
+    # match the path of an id.
     routes: list[Route] = [
         route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE
     ]
-    return ", ".join(sorted({method for route in routes for method in route.methods or ()}))
+    named = min(routes, key=lambda route: len(route.param_convertors)).path
+    methods = {method for route in routes if route.path == named for method in route.methods or ()}
+    return ", ".join(sorted(methods))
 
 
 EXCEPTION_HANDLERS: Final[Mapping[Any, Any]] = {
