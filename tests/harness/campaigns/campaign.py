@@ -185,7 +185,8 @@ class Campaign:
     async def _rerun(self, execution: str) -> None:
         state = (await self.site.log.load(self.tenant, execution)).state
         nodes = list(self._definitions[state.workflow_id, state.version].nodes)
-        items = [step for step in state.steps if step not in nodes]
+        # A step of a group cannot be one to begin with.
+        items = [step for step in state.steps if step.endswith("]")]
         from_node = self.source.choice([None, *nodes, *items[:3]])
         failed = self.source.random() < 0.3
         again = await self.starter.rerun(
