@@ -194,6 +194,7 @@ async def test_a_paused_client_continues_from_the_ring(
         await log.commit(written.step_started("n"))
         async with follow(api.port, log.execution, receive_buffer=4096) as stream:
             events = (await stream.take(4))[1:]
+            await api.all_live()
             # More than all buffers between here and there hold, less than the ring does.
             for number in range(30):
                 await log.commit(written.step_log("n", f"{number}" + "x" * 100_000))
@@ -216,6 +217,7 @@ async def test_a_client_that_the_ring_has_overtaken_resumes_from_the_log(
         await log.commit(written.step_started("n"))
         async with follow(api.port, log.execution, receive_buffer=4096) as stream:
             events = (await stream.take(4))[1:]
+            await api.all_live()
             for number in range(120):
                 await log.commit(written.step_log("n", f"{number}" + "x" * 100_000))
             await log.complete()

@@ -37,6 +37,11 @@ class InProcessApi(NamedTuple):
                 return ring is not None and connection.sequence > ring.newest
         return False
 
+    async def all_live(self) -> None:
+        """Wait until every connection reads from a ring; before that, from the log."""
+        while not all(each.ring for each in self.hub._connections):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
     async def settled(self, connections: int = 0, topics: int = 0, subscriptions: int = 0) -> None:
         """Wait until the hub has exactly these numbers of objects."""
         # The product has no event for this.
