@@ -11,6 +11,7 @@ import random
 import re
 from pathlib import Path
 
+import httpx
 import nats
 import pytest
 from nats.aio.client import Client
@@ -154,6 +155,14 @@ def test_slow_consumer_errors_are_what_nats_py_reports() -> None:
     assert issubclass(SlowConsumerError, nats.errors.Error)
 
 
+async def _history_is_read(port: int, count: int) -> None:
+    """Wait until so many streams have read all that was before them."""
+    line = f"\ntailrace_api_replay_events_count {count}"
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+        while line not in (await http.get("/metrics")).text:  # noqa: ASYNC110  # a counter
+            await asyncio.sleep(0.05)
+
+
 @pytest.mark.parametrize("end", ["stop", "kill"])
 async def test_nats_restarts_under_open_streams(
     nats_server: NatsServer, tmp_path: Path, end: str, direct: bool
@@ -169,6 +178,8 @@ async def test_nats_restarts_under_open_streams(
         for stream in streams:
             await stream.__aenter__()
         collected = [(await stream.take(4))[1:] for stream in streams]
+        # A stream that still reads its history would end, and its client reconnect.
+        await _history_is_read(api.port, len(streams))
         await _write(log, 3)
         for _ in range(2):
             await log.client.close()
