@@ -113,6 +113,14 @@ def test_a_commit_that_is_still_replicated_is_found() -> None:
     assert jetstream.append() == _EXPECTED + 1
 
 
+def test_a_commit_that_the_leader_does_not_show_yet_is_found() -> None:
+    """It refuses the second try because of the first, which it still replicates."""
+    jetstream = ScriptedJetStream(
+        [UnavailableError("no answer"), lost(_EXPECTED + 1)], newest=[0, _EXPECTED + 1]
+    )
+    assert jetstream.append() == _EXPECTED + 1
+
+
 def test_refusals_without_end_are_no_lost_fence() -> None:
     """Whether another writer was first is still unknown."""
     with pytest.raises(UnavailableError):

@@ -121,11 +121,15 @@ async def _confirmed(
 async def _stored_as(
     jetstream: JetStream, stream: str, subject: str, after: int, commit_id: str
 ) -> int | None:
-    """Return the sequence of the commit that follows ``after``, if it has this id."""
+    """Return the sequence of the commit that follows ``after``, if it has this id.
+
+    A leader refuses an append already because of a commit that it replicates, and shows that commit
+    only when it is stored. So it has to prove that it has stored what it was sent before.
+    """
     while True:
         with contextlib.suppress(UnavailableError):
             request = {"seq": after + 1, "next_by_subj": subject}
-            message = await jetstream.get_newest(stream, request)
+            message = await jetstream.get_newest(stream, request, at_least=after + 1)
             is_own = message is not None and message.headers.get(COMMIT_ID) == commit_id
             return message.sequence if message is not None and is_own else None
         # A commit was stored there. The caller must not go on before it knows whose it is.
