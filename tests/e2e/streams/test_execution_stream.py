@@ -11,7 +11,7 @@ from harness.generators.hand_written_log import HandWrittenLog
 from harness.nats.server import NatsServer
 from harness.processes.api_process import ApiProcess
 from harness.processes.in_process_api import api_in_process
-from harness.sse.client import SseClient, follow, places
+from harness.sse.client import SseClient, SseEvent, follow, places
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.provision import ensure
 from tailrace_shared.nats.topology import topology
@@ -158,6 +158,18 @@ async def test_history_that_has_expired_is_said_to_be(port: int, log: HandWritte
     assert places(events) == log.written[1:]
 
 
+async def _answered(
+    port: int, log: HandWrittenLog, last_event_id: str, status: int
+) -> tuple[SseClient, list[SseEvent]]:
+    """Follow an execution until it gets a status: some replicas of the log delete later."""
+    while True:
+        async with follow(port, log.execution, last_event_id) as stream:
+            events = await stream.all()
+        if stream.status == status:
+            return stream, events
+        await asyncio.sleep(0.05)
+
+
 async def test_a_completely_expired_execution_resets_once(
     port: int, nats_client: Client, log: HandWrittenLog
 ) -> None:
@@ -168,18 +180,16 @@ async def test_a_completely_expired_execution_resets_once(
     epoch = await epoch_of(log)
     # All of the log up to here goes, as it would with age.
     await JetStream(nats_client).api("STREAM.PURGE.EVENTS", {"seq": other.last})
-    async with follow(port, log.execution, f"{epoch}-{log.last}-0") as stream:
-        connected, reset = await stream.all()
-        assert stream.is_complete
+    stream, events = await _answered(port, log, f"{epoch}-{log.last}-0", 200)
+    connected, reset = events
+    assert stream.is_complete
     assert connected.type == "connected"
     assert reset.json() == {"reason": "expired", "from": None}
     now = stream.parser.last_event_id
     assert stream.parser.first_id == now
     assert now == f"{epoch}-{other.last}-0"
     for text in (now, "", "garbage", f"18c0ffee000-{log.last}-0"):
-        async with follow(port, log.execution, text) as stream:
-            await stream.all()
-        assert stream.status == 404, text
+        await _answered(port, log, text, 404)
 
 
 async def test_a_recreated_log_resets_its_streams(nats_server: NatsServer, direct: bool) -> None:

@@ -469,3 +469,18 @@ def test_the_leader_says_how_far_an_execution_reaches() -> None:
         assert await _newest_of(site, is_first_deleted=True) == {"e": 2}
 
     run(scenario, 3)
+
+
+def test_an_execution_that_was_just_deleted_is_reset() -> None:
+    """What was cached before its deletion does not make it one that never existed."""
+
+    async def scenario(site: MemoryHub) -> None:
+        ended = commit(site, written.queued("e"), execution="e")
+        commit(site, execution="other")
+        await site.hub.history.edges.read()
+        await site.hub.history.replay.horizon("t")
+        await delete(site, "e", ended)
+        start = await site.connect(MemoryClient(), "e", event_id(site, ended))
+        assert start.is_gone
+
+    run(scenario, 1)

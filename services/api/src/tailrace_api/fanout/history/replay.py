@@ -150,6 +150,14 @@ class Replay:
 
         return await self.read_shared(("horizon", tenant), read, lambda _: False, is_new=True)
 
+    async def current_horizon(self, tenant: str) -> int:
+        """Return the last sequence of a tenant that was deleted, or 0, as it is now.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        return await self._horizons.of(tenant)
+
     async def commits(self, part: LogFilter, from_sequence: int) -> Sequence[Commit]:
         """Return a page of commits of a part of the log; empty at its end.
 

@@ -244,8 +244,20 @@ async def resume(history: History, view: View, last_event_id: str) -> Start:
         return Start(reset=reset(found.reason, restart))
     if await history.edges.newest(view.part) is not None:
         raise LaggingReplicaError("the replica of the log that answered lags behind")
-    if found is not None:
-        horizon = await history.replay.horizon(view.part.tenant)
-        if start := found.final_reset(last_event_id, horizon):
-            return start
+    if found is not None and (start := await _final_reset(history, view, last_event_id, found)):
+        return start
     raise ExecutionNotFoundError(f"there is no execution {view.part.execution!r}")
+
+
+async def _final_reset(
+    history: History, view: View, last_event_id: str, lost: LostPosition
+) -> Start | None:
+    """Return a start that only resets, if the client's execution has existed."""
+    tenant = view.part.tenant
+    horizon = await history.replay.horizon(tenant)
+    start = lost.final_reset(last_event_id, horizon)
+    if start is None and lost.reason == "expired":
+        # Both may have been cached just before the execution was deleted.
+        lost = lost._replace(edge=await history.log.edge())
+        start = lost.final_reset(last_event_id, await history.replay.current_horizon(tenant))
+    return start
