@@ -472,7 +472,7 @@ def test_the_leader_says_how_far_an_execution_reaches() -> None:
 
 
 def test_an_execution_that_was_just_deleted_is_reset() -> None:
-    """What was cached before its deletion does not make it one that never existed."""
+    """Cached answers from before its deletion do not hide that it existed."""
 
     async def scenario(site: MemoryHub) -> None:
         ended = commit(site, written.queued("e"), execution="e")
