@@ -351,6 +351,15 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
             extra=POSITIVE,
         ),
     ] = Duration(2)
+    delivery_interval: Annotated[
+        Duration,
+        Meta(
+            description="Time for which a replica may gather what NATS delivers before it sends "
+            "it on. The default sends at once. `180ms` delays events by up to 180 ms, and costs a "
+            "third of the CPU time where some events a second go to clients of different topics. "
+            "Nothing waits for more than 1.5 s, or while the replica requests anything of NATS.",
+        ),
+    ] = Duration(0)
     lazy_interval: Annotated[
         Duration,
         Meta(
@@ -513,7 +522,7 @@ class WorkerSettings(CommonSettings, frozen=True, kw_only=True):
     catch_up_window: Annotated[
         Duration,
         Meta(
-            description="How far back firings of cron schedules are made up that were missed while "
+            description="How far back firings of schedules are made up that were missed while "
             "NATS was down. 0 makes up none."
         ),
     ] = Duration(0)

@@ -119,6 +119,10 @@ class Subjects:
         subject = f"{self.prefix}.jobs.{queue_token(queue)}"
         return subject if priority == "normal" else f"{subject}.{priority}"
 
+    def jobs(self) -> str:
+        """Return the wildcard over the jobs of all queues, without those of another priority."""
+        return f"{self.prefix}.jobs.*"
+
     def job_at(self, queue: str, schedule_id: str) -> str:
         """Return the subject of a delayed job; a new schedule with the same id replaces it."""
         return f"{self.prefix}.jobs.at.{queue_token(queue)}.{check_id(schedule_id, 'schedule')}"

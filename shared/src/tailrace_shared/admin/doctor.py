@@ -24,8 +24,9 @@ Verdict = Literal["ok", "warn", "FAIL"]
 
 _MAX_SKEW_S: Final = 1.0
 _OVERDUE_S: Final = 60.0
-_STORE_WARN: Final = 0.8
-_STORE_FAIL: Final = 0.95
+# Shares of a limit of NATS.
+_USE_WARN: Final = 0.8
+_USE_FAIL: Final = 0.95
 # Streams with a replica that is behind are asked again this often, all of them in each round.
 _CHECKS: Final = 10
 _CHECK_PAUSE_S: Final = 0.5
@@ -74,6 +75,13 @@ class _Facts:
     now: float
 
 
+def _verdict_of(share: float) -> Verdict:
+    """Return what it means that a share of a limit is used."""
+    if share > _USE_FAIL:
+        return "FAIL"
+    return "warn" if share > _USE_WARN else "ok"
+
+
 def _problems_of(name: str, info: dict[str, Any]) -> list[str]:
     cluster = info.get("cluster") or {}
     problems = [f"{name} has no leader"] if cluster and not cluster.get("leader") else []
@@ -102,6 +110,7 @@ class Doctor:
         facts = await self._facts()
         checks: tuple[tuple[str, Callable[[_Facts], Awaitable[Finding]]], ...] = (
             ("store", self._store),
+            ("limits", self._limits),
             ("topology", self._topology),
             ("replicas", self._replicas),
             ("components", self._components),
@@ -129,13 +138,32 @@ class Doctor:
 
     async def _store(self, facts: _Facts) -> Finding:
         used, limit = facts.account["storage"], facts.account["limits"]["max_storage"]
-        if limit <= 0:
-            return Finding("ok", "store", f"{used / 1e6:.0f} MB used, no limit for this account")
-        share = used / limit
-        verdict: Verdict = "ok"
-        if share > _STORE_WARN:
-            verdict = "FAIL" if share > _STORE_FAIL else "warn"
-        return Finding(verdict, "store", f"{share:.0%} of {limit / 1e6:.0f} MB used")
+        shares = {
+            name: info["state"]["bytes"] / info["config"]["max_bytes"]
+            for name, info in facts.streams.items()
+            if info["config"].get("max_bytes", -1) > 0
+        }
+        details = [f"{used / 1e6:.0f} MB used, no limit for this account"]
+        if limit > 0:
+            details = [f"{used / limit:.0%} of {limit / 1e6:.0f} MB used"]
+        if fullest := max(shares, key=shares.__getitem__, default=""):
+            details.append(f"the fullest stream is {fullest}, to {shares[fullest]:.0%}")
+        # A stream refuses messages when its own space is used up, or that of the account.
+        share = max(used / limit if limit > 0 else 0.0, *shares.values(), 0.0)
+        return Finding(_verdict_of(share), "store", "; ".join(details))
+
+    async def _limits(self, facts: _Facts) -> Finding:
+        uses = {
+            what: (facts.account[what], facts.account["limits"][f"max_{what}"])
+            for what in ("streams", "consumers")
+        }
+        limited = {what: (used, limit) for what, (used, limit) in uses.items() if limit > 0}
+        share = max((used / limit for used, limit in limited.values()), default=0.0)
+        found = [
+            f"{used} of {limit} {what}" if what in limited else f"{used} {what}, no limit"
+            for what, (used, limit) in uses.items()
+        ]
+        return Finding(_verdict_of(share), "limits", "; ".join(found))
 
     async def _topology(self, facts: _Facts) -> Finding:
         changes = await plan(self._jetstream, topology(self._settings))

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from tailrace_shared.errors import JetStreamError
-from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.nats.jetstream import JetStream, subject_counts
 from tailrace_shared.nats.topology import JOBS, LINES
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects, queue_of_job, share_queue
@@ -48,7 +48,7 @@ class Demand:
     """The demand of an installation.
 
     Attributes:
-        queues: the queues that workers have consumed, by name.
+        queues: the queues that have jobs, or that workers have consumed, by name.
         waiting_for_share: executions in queues of tenants.
         due_soon: timers that fire within ``SOON_S``.
     """
@@ -92,7 +92,7 @@ class DemandReader:
         return demand
 
     async def queues(self) -> dict[str, QueueDemand]:
-        """Return the demand of each queue that a worker has consumed.
+        """Return the demand of each queue that has jobs, or that a worker has consumed.
 
         Raises:
             UnavailableError: NATS did not answer.
@@ -109,6 +109,11 @@ class DemandReader:
             if consumer["num_pending"]:
                 waited = await self._oldest(subject, consumer["delivered"]["stream_seq"])
                 queue.oldest_seconds = max(queue.oldest_seconds, waited)
+        jobs = await subject_counts(self._jetstream, self._stream, self._subjects.jobs())
+        for subject, count in jobs.items():
+            name = queue_of_job(self._subjects, subject)
+            if name is not None and name not in found:  # its first worker is still to come
+                found[name] = QueueDemand(count, 0, await self._oldest(subject, 0))
         return found
 
     async def _consumers(self) -> AsyncIterator[dict[str, Any]]:

@@ -4,7 +4,7 @@ nats-py's own KeyValue reads one key at a time and raises nats-py's errors. A ru
 hundred keys in one round trip, and callers need one family of errors.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from tailrace_shared.errors import UnavailableError, WrongLastSequenceError
@@ -226,6 +226,31 @@ class Bucket:
                 if not page or not pending:
                     break
                 sequence = page[-1].sequence + 1
+        return entries
+
+    async def get_many_newest(self, keys: Collection[str]) -> list[BucketEntry]:
+        """Return the values of those ``keys`` that have one, unordered and not older than the call.
+
+        Costs a few messages, however many keys there are.
+
+        Raises:
+            UnavailableError: NATS did not answer, or no leader or replica that is up to date did.
+        """
+        info = await self._jetstream.leader_info(self._stream)
+        # A replica reports how far it is only if a subject that is asked for has a message.
+        anchor = await self._jetstream.get_newest(
+            self._stream, {"last_by_subj": self._prefix + ">"}
+        )
+        if anchor is None:
+            return []
+        wanted = {self._prefix + key for key in keys}
+        entries: list[BucketEntry] = []
+        for some in _batched(wanted, _KEYS_PER_READ - 1):
+            found = await self._jetstream.last_of(
+                self._stream, [anchor.subject, *some], info["state"]["last_seq"]
+            )
+            messages = (found[subject] for subject in some if subject in found)
+            entries.extend(entry for message in messages if (entry := self._entry(message)))
         return entries
 
     async def _last(self, key: str) -> StoredMessage | None:

@@ -3,7 +3,7 @@
 A connection that is open proves nothing: a server that is frozen, or behind a network that drops
 packets, keeps it open for minutes. ``Pulse`` asks the server and notes when it last answered.
 ``StoreProbe`` stores a small message unless others were stored lately, and examines streams whose
-publishes failed. Readiness probes and metrics report what both have found.
+publishes or reads failed. Readiness probes and metrics report what both have found.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import structlog
 from nats.aio.client import Client
 
 from tailrace_shared.errors import JetStreamError, StoreFailedError, UnavailableError
-from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.nats.jetstream import STREAM_NOT_FOUND, JetStream
 from tailrace_shared.nats.store_failures import root_of, store_record_of
 from tailrace_shared.nats.topology import LEASES, StreamSpec, topology
 from tailrace_shared.settings import CommonSettings
@@ -30,6 +30,8 @@ _PONG_TIMEOUT_S: Final = 2.0
 # With the time limit of a publish, a store that has failed is known in less than ten seconds.
 _STORE_INTERVAL_S: Final = 4.0
 _STORE_CHECK_S: Final = 1.0
+# With the time limit of a read, a leader that is missing is known in less than ten seconds.
+_LEADER_TIMEOUT_S: Final = 3.0
 # The second token of the subjects of streams that everything needs.
 _ESSENTIAL: Final = frozenset({"log", "jobs"})
 # Space for one message of the largest size.
@@ -92,7 +94,7 @@ class Pulse:
 
 
 class StoreProbe:
-    """Finds out whether JetStream stores messages.
+    """Finds out whether JetStream stores messages, and answers reads.
 
     Args:
         jetstream: the connection.
@@ -105,6 +107,7 @@ class StoreProbe:
         self._record = store_record_of(jetstream.client)
         self._subject = f"$KV.{bucket}.health"
         self._specs = {root_of(spec.subjects[0]): spec for spec in specs}
+        self._names = {spec.name for spec in self._specs.values()}
         self._failure = ""
 
     @property
@@ -153,13 +156,33 @@ class StoreProbe:
         return ""
 
     async def _examine(self) -> str:
-        """Return what is wrong with the first stream that cannot store; forget those that can."""
-        roots = list(self._record.doubts)
-        failures = await asyncio.gather(*map(self._failure_of_root, roots))
-        for root, failure in zip(roots, failures, strict=True):
+        """Return what is wrong with the first stream that failed; forget those that work again."""
+        roots, streams = list(self._record.doubts), list(self._record.unread)
+        unstored, unread = await asyncio.gather(
+            asyncio.gather(*map(self._failure_of_root, roots)),
+            asyncio.gather(*map(self._failure_of_reads, streams)),
+        )
+        for root, failure in zip(roots, unstored, strict=True):
             if not failure:
                 self._record.doubts.pop(root, None)
-        return next(filter(None, failures), "")
+        for stream, failure in zip(streams, unread, strict=True):
+            if not failure:
+                self._record.unread.discard(stream)
+        return next(filter(None, [*unstored, *unread]), "")
+
+    async def _failure_of_reads(self, stream: str) -> str:
+        """Return why the leader of a stream cannot be read; empty if it can."""
+        if stream not in self._names:
+            return ""
+        try:
+            async with asyncio.timeout(_LEADER_TIMEOUT_S):
+                await self._jetstream.api(f"STREAM.INFO.{stream}")
+        except JetStreamError as error:
+            # A stream that does not exist is an error of the request that needs it.
+            return "" if error.code == STREAM_NOT_FOUND else _no_leader(stream)
+        except (UnavailableError, TimeoutError):
+            return _no_leader(stream)
+        return ""
 
     async def _failure_of_root(self, root: str) -> str:
         spec = self._specs.get(root)
@@ -225,6 +248,10 @@ class Health:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.pulse.run())
             tasks.create_task(self.store.run())
+
+
+def _no_leader(stream: str) -> str:
+    return f"NATS cannot read: the leader of stream {stream} does not answer"
 
 
 def _without_wildcards(pattern: str) -> str:

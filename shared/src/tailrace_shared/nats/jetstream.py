@@ -114,7 +114,12 @@ _decode_ack = msgspec.json.Decoder(_PubAck).decode
 
 
 async def connect(
-    settings: CommonSettings, name: str, limit: StartupLimit | None = None, **options: Any
+    settings: CommonSettings,
+    name: str,
+    limit: StartupLimit | None = None,
+    *,
+    read_interval: float = 0.0,
+    **options: Any,
 ) -> NatsClient:
     """Connect to NATS and check its version and JetStream; wait for both within a time limit.
 
@@ -124,6 +129,7 @@ async def connect(
         settings: the servers; the time limit, unless ``limit`` is given.
         name: the name of the connection, for operators of NATS.
         limit: the time limit of the start that this is a part of.
+        read_interval: seconds between two reads while nothing is requested; 0 reads at once.
         options: further options of nats-py's ``Client.connect``.
 
     Raises:
@@ -151,7 +157,7 @@ async def connect(
         if on_disconnect is not None:
             await on_disconnect()
 
-    client = NatsClient(credentials)
+    client = NatsClient(credentials, read_interval)
     try:
         async with asyncio.timeout(limit.left):
             await client.connect(
@@ -318,7 +324,7 @@ class JetStream:
             return message
         if at_least:
             await self._prove_store(stream)
-        elif is_sole(await self._confirm_leader(stream)):
+        elif is_sole(await self.leader_info(stream)):
             return message
         return await self._get_from_leader(stream, request)
 
@@ -330,8 +336,13 @@ class JetStream:
         except JetStreamError as error:
             raise UnavailableError(f"the leader of {stream} cannot store: {error}") from error
 
-    async def _confirm_leader(self, stream: str) -> dict[str, Any]:
-        """Wait until a leader with a quorum answers; return its ``STREAM.INFO``."""
+    async def leader_info(self, stream: str) -> dict[str, Any]:
+        """Return the ``STREAM.INFO`` of a leader that has a quorum.
+
+        Raises:
+            JetStreamError: JetStream refused, for example because there is no such stream.
+            UnavailableError: NATS did not answer, or no leader with a quorum did.
+        """
 
         async def read() -> dict[str, Any]:
             return await self.api(f"STREAM.INFO.{stream}")
@@ -343,6 +354,9 @@ class JetStream:
     ) -> StoredMessage | None:
         try:
             answer = await self.api(f"STREAM.MSG.GET.{stream}", request)
+        except UnavailableError:
+            self._record.note_unread(stream)
+            raise
         except JetStreamError as error:
             if error.code == _NO_MESSAGE:
                 return None

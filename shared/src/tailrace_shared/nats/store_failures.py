@@ -1,9 +1,10 @@
-"""Record publishes of this process that JetStream did not store.
+"""Record publishes and reads of this process that JetStream did not answer.
 
 A disk that is full shows in different ways. A cluster refuses a publish with one of several error
 codes. A single server does not answer it, while it answers all other requests, and a stream that
 failed to write once stays broken until the server restarts, while other streams work. So each
 publish that fails is noted here by the stream that it was for, and ``health`` examines that stream.
+So is each read that needs the leader of a stream, which may lack one while other streams work.
 """
 
 import time
@@ -41,17 +42,19 @@ def is_full(code: int, description: str) -> bool:
 
 
 class StoreRecord:
-    """The newest results of publishes over one connection.
+    """The newest results of publishes and reads over one connection.
 
     Attributes:
         stored_at: when JetStream last confirmed a message, by the monotonic clock.
         doubts: for each stream that may be unable to store, by the first two tokens of its
             subjects, the error of the last publish.
+        unread: the streams whose leader may be unable to answer.
     """
 
     def __init__(self) -> None:
         self.stored_at = 0.0
         self.doubts: dict[str, str] = {}
+        self.unread: set[str] = set()
 
     def note_stored(self) -> None:
         """Record that JetStream confirmed a message."""
@@ -60,6 +63,10 @@ class StoreRecord:
     def note_failure(self, subject: str, error: Exception) -> None:
         """Record that JetStream did not confirm a message."""
         self.doubts[root_of(subject)] = str(error)
+
+    def note_unread(self, stream: str) -> None:
+        """Record that the leader of a stream did not answer a read."""
+        self.unread.add(stream)
 
 
 def root_of(subject: str) -> str:

@@ -7,7 +7,7 @@ not silently select a default.
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar, get_args, get_type_hints
 
 import msgspec
@@ -49,6 +49,19 @@ def read_settings(struct: type[S], environment: Mapping[str, str] = os.environ) 
         if text is not None:
             values[field] = _convert(variable(field), text, annotation)
     return struct(**values)
+
+
+def refuse_arguments(arguments: Sequence[str]) -> None:
+    """Check that a service was started without arguments.
+
+    Raises:
+        SettingsError: there is one, for example the name of a command of ``tailrace``.
+    """
+    if arguments:
+        raise SettingsError(
+            f"unexpected argument {arguments[0]!r}: settings are environment variables "
+            "(docs/configuration.md lists all), and commands belong to tailrace"
+        )
 
 
 def service_links(environment: Mapping[str, str] = os.environ) -> list[str]:

@@ -15,6 +15,7 @@ from tailrace_shared.errors import StartupError
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _FLUSH_MS: Final = 3000
+_SAMPLED: Final = 1
 
 Redact = Callable[[str], str]
 
@@ -44,6 +45,16 @@ def start_tracing(service: str, redact: Redact) -> "Tracing | None":
 def current_traceparent() -> str:
     """Return the current span as a W3C ``traceparent``; empty if there is none."""
     return "" if _Active.tracing is None else _Active.tracing.traceparent()
+
+
+def current_trace_id() -> str:
+    """Return the id of the current trace; empty if there is none, or if it is not sampled."""
+    if _Active.tracing is None:
+        return ""
+    if not (parent := _Active.tracing.traceparent()):
+        return ""
+    _, trace_id, _, flags = parent.split("-")
+    return trace_id if int(flags, 16) & _SAMPLED else ""
 
 
 def add_trace_id(_logger: Any, _name: str, event: Any) -> Any:

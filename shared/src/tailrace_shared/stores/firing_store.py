@@ -39,11 +39,8 @@ class FiringStore:
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
 
-    async def record(self, tenant: str, schedule_id: str, firing: Firing) -> Firing | None:
+    async def record(self, tenant: str, schedule_id: str, firing: Firing) -> None:
         """Record a firing, unless a later one is recorded.
-
-        Returns:
-            The firing that was the last one before; None if there is none, or a later one.
 
         Raises:
             UnavailableError: NATS did not answer, or others write at the same time.
@@ -51,12 +48,11 @@ class FiringStore:
         key = _key(tenant, schedule_id)
         for _ in range(_MAX_TRIES):
             entry = await self._bucket.get_newest(key)
-            before = None if entry is None else _decode(entry.value)
-            if before is not None and before.at >= firing.at:
-                return None
+            if entry is not None and _decode(entry.value).at >= firing.at:
+                return
             revision = 0 if entry is None else entry.revision
             if await self._bucket.replace(key, msgspec.json.encode(firing), revision) is not None:
-                return before
+                return
         raise UnavailableError(f"the firings of {schedule_id!r} are written by other processes")
 
     async def last(self, tenant: str, schedules: Iterable[str]) -> dict[str, Firing]:

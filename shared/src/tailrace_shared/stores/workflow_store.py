@@ -1,6 +1,5 @@
 """Workflow definitions of all tenants, in a bucket whose revisions are their versions."""
 
-import asyncio
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote
@@ -160,8 +159,8 @@ class WorkflowStore:
         found = {entry.key for entry in await self._bucket.get_many(keys)}
         # A replica that lags may not have a new workflow yet, so ask the leader for the rest.
         rest = [key for key in keys if key not in found]
-        newest = await asyncio.gather(*map(self._bucket.get_newest, rest))
-        found |= {entry.key for entry in newest if entry is not None}
+        if rest:
+            found |= {entry.key for entry in await self._bucket.get_many_newest(rest)}
         return {keys[key] for key in found}
 
     async def delete(self, tenant: str, workflow: str) -> None:

@@ -7,6 +7,7 @@ import msgspec
 
 from tailrace_shared.workflow.definition import Definition
 from tailrace_shared.workflow.node_types import NodeType, Parameter
+from tailrace_shared.workflow.schemas.attribute_docs import described
 
 _DURATION: Final = {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?(ms|s|m|h|d)\s*$"}
 _EXPRESSION: Final = {"type": "string", "pattern": r"\$\{"}
@@ -32,33 +33,35 @@ _KINDS: Final[Mapping[str, Mapping[str, Any]]] = {
 def definition_schema(node_types: Mapping[str, NodeType]) -> dict[str, Any]:
     """Return the schema of definitions that use these node types."""
     schema = msgspec.json.schema(Definition)
-    definitions = schema["$defs"]
+    definitions = {name: described(each) for name, each in schema.pop("$defs").items()}
     for name in ("Node", "ItemWork"):
         if name in definitions:
             _add_types(definitions[name], node_types)
     for name in ("Node", "ItemWork", "Definition", "Defaults"):
         properties = definitions.get(name, {}).get("properties", {})
         if "timeout" in properties:
-            properties["timeout"] = {"anyOf": [_DURATION, {"type": "null"}], "default": None}
+            properties["timeout"]["anyOf"] = [_DURATION, {"type": "null"}]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Tailrace workflow definition",
         **schema,
+        "$defs": definitions,
     }
 
 
 def _add_types(node: dict[str, Any], node_types: Mapping[str, NodeType]) -> None:
-    node["properties"]["type"] = {"type": "string", "enum": sorted(node_types)}
+    node["properties"]["type"]["enum"] = sorted(node_types)
     node["allOf"] = [
         {
             "if": {"properties": {"type": {"const": name}}, "required": ["type"]},
-            "then": {"properties": {"with": _parameters(node_type)}},
+            "then": {"properties": {"with": parameters_schema(node_type)}},
         }
         for name, node_type in sorted(node_types.items())
     ]
 
 
-def _parameters(node_type: NodeType) -> dict[str, Any]:
+def parameters_schema(node_type: NodeType) -> dict[str, Any]:
+    """Return the schema of the parameters of a node type, which nodes have in ``with``."""
     parameters: dict[str, Any] = {
         "type": "object",
         "description": node_type.summary,

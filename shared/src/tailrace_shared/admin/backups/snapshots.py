@@ -15,8 +15,8 @@ import msgspec
 import nats.errors
 from nats.aio.msg import Msg
 
-from tailrace_shared.errors import StartupError, UnavailableError
-from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.errors import JetStreamError, StartupError, UnavailableError
+from tailrace_shared.nats.jetstream import STREAM_NOT_FOUND, JetStream
 from tailrace_shared.nats.provision import without_server_metadata
 from tailrace_shared.nats.topology import EVENTS, LOST_KEY
 from tailrace_shared.subjects import Subjects
@@ -25,6 +25,9 @@ GAP: Final = "RESTORE_GAP"
 """The stream that a restore creates and deletes, to skip sequences."""
 
 _CHUNK_BYTES: Final = 256 * 1024
+_ANNOUNCEMENT_S: Final = 60.0
+_REPEAT_S: Final = 0.5
+_INTEREST_S: Final = 10.0
 _SILENCE_S: Final = 120.0
 _POLL_S: Final = 0.05
 
@@ -89,13 +92,37 @@ class StreamRestore:
     async def begin(self) -> None:
         """Announce the restore.
 
+        A cluster does not answer while it elects a leader or a server joins, so this is repeated.
+
         Raises:
-            UnavailableError: NATS did not answer.
+            UnavailableError: NATS did not answer within a minute.
             JetStreamError: JetStream refused, for example because the stream exists.
         """
+        name = self._config["name"]
         body = {"config": self._config, "state": self._state}
-        answer = await self._jetstream.api(f"STREAM.RESTORE.{self._config['name']}", body)
-        self._subject = answer["deliver_subject"]
+        deadline = asyncio.get_running_loop().time() + _ANNOUNCEMENT_S
+        while True:
+            try:
+                answer = await self._jetstream.api(f"STREAM.RESTORE.{name}", body)
+            except UnavailableError:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+                # What did not answer may have begun, and would be in the way.
+                await self._delete()
+                # A cluster may also answer at once that it cannot serve now.
+                await asyncio.sleep(_REPEAT_S)
+            else:
+                self._subject = answer["deliver_subject"]
+                return
+
+    async def _delete(self) -> None:
+        try:
+            await self._jetstream.api(f"STREAM.DELETE.{self._config['name']}")
+        except UnavailableError:
+            pass
+        except JetStreamError as error:
+            if error.code != STREAM_NOT_FOUND:
+                raise
 
     async def add(self, chunk: bytes) -> None:
         """Send a chunk.
@@ -116,16 +143,33 @@ class StreamRestore:
         name = self._config["name"]
         if error := answer.get("error"):
             raise StartupError(f"stream {name} cannot be restored: {error['description']}")
+        last, wanted_last = answer["state"]["last_seq"], self._state["last_seq"]
+        if last < wanted_last:
+            raise StartupError(f"stream {name} ends at {last}, and the backup at {wanted_last}")
         found, wanted = answer["state"]["messages"], self._state["messages"]
-        if found != wanted:
+        if found < wanted and not self._loses_with_time():
             raise StartupError(f"stream {name} has {found} messages, and the backup {wanted}")
 
+    def _loses_with_time(self) -> bool:
+        """Return whether messages may have expired, or schedules fired, as soon as it was there."""
+        reasons = ("max_age", "allow_msg_ttl", "allow_msg_schedules")
+        return any(self._config.get(reason) for reason in reasons)
+
     async def _send(self, chunk: bytes) -> bytes:
-        try:
-            message = await self._jetstream.client.request(self._subject, chunk, timeout=_SILENCE_S)
-        except (TimeoutError, nats.errors.Error) as error:
-            raise UnavailableError(f"NATS did not take {self._config['name']}: {error!r}") from None
-        return bytes(message.data)
+        client = self._jetstream.client
+        deadline = asyncio.get_running_loop().time() + _INTEREST_S
+        while True:
+            try:
+                message = await client.request(self._subject, chunk, timeout=_SILENCE_S)
+            except (TimeoutError, nats.errors.Error) as error:
+                # Another server restores; this client's may not have heard of its subscription yet.
+                is_early = isinstance(error, nats.errors.NoRespondersError)
+                if not is_early or asyncio.get_running_loop().time() > deadline:
+                    name = self._config["name"]
+                    raise UnavailableError(f"NATS did not take {name}: {error!r}") from None
+                await asyncio.sleep(_POLL_S)
+            else:
+                return bytes(message.data)
 
 
 class SequenceGap:

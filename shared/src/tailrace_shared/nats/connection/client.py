@@ -6,16 +6,18 @@ import time
 from typing import Any, Final
 
 import nats.errors
-from nats.aio.client import Client
+from nats.aio.client import Client, Srv
 
 from tailrace_shared.errors import StartupError
 from tailrace_shared.nats.connection.credentials import NatsCredentials
+from tailrace_shared.nats.connection.paced_transport import PacedTransport
 from tailrace_shared.settings import variable
 
 _CLOSE_TIMEOUT_S: Final = 2.0
 # A server that has just started, or reloads its users, may refuse once.
 _MAX_REFUSALS: Final = 2
 _STALE: Final = "stale connection"
+_TCP: Final = frozenset({"nats", "tls"})
 PERMISSION_ERROR: Final = "permissions violation"
 """How a server begins its message about a subject that the user may not use."""
 _REFUSED_USER: Final = ("authorization", "authentication", "expired", "revoked")
@@ -40,11 +42,16 @@ class NatsClient(Client):
     - It sends nothing without TLS if TLS is configured, also if the server does not offer it.
     - It reads headers faster. nats-py checks each character of each name, which takes half of the
       time of reading a message, and a list reads thousands.
+
+    Args:
+        credentials: the servers and how to authenticate to them.
+        read_interval: seconds between two reads while nothing is requested; 0 reads at once.
     """
 
-    def __init__(self, credentials: NatsCredentials) -> None:
+    def __init__(self, credentials: NatsCredentials, read_interval: float = 0.0) -> None:
         super().__init__()
         self._credentials = credentials
+        self._read_interval = read_interval
         self._refusals = 0
         self._has_connected = False
         self._reconnected_at = float("-inf")
@@ -69,6 +76,11 @@ class NatsClient(Client):
                 await super().close()
         except (TimeoutError, OSError):
             self._abort()
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        if self._transport is None and self._read_interval and s.uri.scheme in _TCP:
+            self._transport = PacedTransport(self._read_interval)
+        await super()._connect_to_server(s)
 
     async def _process_connect_init(self) -> None:
         if not self._credentials.is_empty:
