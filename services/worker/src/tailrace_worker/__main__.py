@@ -12,6 +12,7 @@ import structlog
 
 from tailrace_shared.errors import StartupError
 from tailrace_shared.process.readiness import notify
+from tailrace_shared.process.settings_reader import refuse_arguments
 from tailrace_shared.redact.credentials import redact_credentials
 from tailrace_worker.bootstrap import build
 from tailrace_worker.dramatiq_worker import Worker
@@ -41,6 +42,7 @@ def main() -> None:
         signal.signal(number, lambda number, _frame: signals.put(number))
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
+        refuse_arguments(sys.argv[1:])
         parts = build()
         monitor = Monitor(parts)
         # Before the engine: probes are answered while it waits for NATS.

@@ -14,6 +14,7 @@ from tailrace_shared.execution.events import (
 )
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.process.distribution import LONG_SECONDS, Distribution
+from tailrace_shared.process.tracing import current_trace_id
 
 _OUTCOMES: Final[dict[type[Event], str]] = {
     StepCompleted: "success",
@@ -61,7 +62,7 @@ class EngineCounts:
     def note_attempt(self, node_type: str, end: Event, seconds: float) -> None:
         """Count an attempt that ended with an event after some seconds."""
         self.attempts[node_type, _OUTCOMES[type(end)]] += 1
-        self.attempt_seconds[node_type].observe(seconds)
+        self.attempt_seconds[node_type].observe(seconds, current_trace_id())
 
     def note_stored(self, events: Sequence[Event], state: ExecutionState | None) -> None:
         """Count what stored events tell.

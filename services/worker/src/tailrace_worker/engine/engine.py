@@ -171,9 +171,10 @@ class Engine:
         schedule, at = request.origin.schedule, request.origin.scheduled_at
         if schedule is not None and at is not None:
             firing = Firing(parse_timestamp(at), execution)
-            before = await self._services.stores.firings.record(request.tenant, schedule, firing)
-            if before is not None and self._catch_up is not None:
-                await self._catch_up.between(request.tenant, schedule, before.at, firing.at)
+            if self._catch_up is not None:
+                # Before the firing is recorded, so that a job that is delivered again goes on.
+                await self._catch_up.before(request.tenant, schedule, firing.at)
+            await self._services.stores.firings.record(request.tenant, schedule, firing)
 
     def deliver_trigger(self, tenant: str, sequence: int) -> None:
         """Deliver a stored trigger to all steps that wait for it.

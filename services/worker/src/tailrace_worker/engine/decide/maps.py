@@ -1,11 +1,19 @@
-"""Track the progress of a map: its next item, and the number of running ones. Pure."""
+"""Track the items of a map, check them, and gather their outputs. Pure."""
 
-from typing import Literal
+from typing import Any, Final, Literal
 
-from tailrace_shared.execution.items import split_item_id
-from tailrace_shared.execution.state import StepState
+import msgspec
+
+from tailrace_shared.errors import ExpressionError
+from tailrace_shared.execution.events import MAX_VALUE_BYTES, StepCompleted
+from tailrace_shared.execution.items import item_id, split_item_id
+from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.execution.transitions import SETTLED
 from tailrace_shared.workflow.definition import MapWork
+from tailrace_worker.engine.decide.outcomes import completed
+
+_MAX_ITEMS: Final = 10_000
+_REPEATED_BYTES: Final = 64 * 1024
 
 
 class MapProgress:
@@ -57,3 +65,35 @@ class MapProgress:
     def _note_failure(self, index: int) -> None:
         # The lowest index, not the first to fail: a folded state does not tell the order.
         self.first_failed = index if self.first_failed < 0 else min(index, self.first_failed)
+
+
+def checked_items(value: Any) -> list[object]:
+    """Return the value of ``for_each``, if a map may have these items.
+
+    Raises:
+        ExpressionError: it is not a list, or too large.
+    """
+    if not isinstance(value, list):
+        raise ExpressionError(f"is {repr(value)[:80]}, not a list")
+    if len(value) > _MAX_ITEMS:
+        raise ExpressionError(f"gives {len(value)} items; the limit is {_MAX_ITEMS}")
+    size = len(msgspec.json.encode(value))
+    if size > MAX_VALUE_BYTES:
+        raise ExpressionError(
+            f"gives items of {size} bytes; the limit is {MAX_VALUE_BYTES}: map over "
+            "references, such as ids, and let each item fetch its own"
+        )
+    return value
+
+
+def gathered(state: ExecutionState, step: StepState, stamp: str) -> StepCompleted:
+    """Return the event that completes a map with the outputs of its items."""
+    items = (state.steps[item_id(step.node_id, i)] for i in range(len(step.items or [])))
+    # One that is stored outside the log is too large.
+    has_large = any(item.output_ref is not None for item in items)
+    outputs = msgspec.UNSET if has_large else state.gathered_output(step)
+    # The items' outputs are in the log already; repeating them is only a convenience.
+    is_small = outputs is not msgspec.UNSET and len(msgspec.json.encode(outputs)) <= _REPEATED_BYTES
+    done = completed(step, outputs if is_small else None, stamp)
+    done.data.output_omitted = not is_small
+    return done

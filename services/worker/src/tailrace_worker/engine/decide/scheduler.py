@@ -21,28 +21,20 @@ any other event of one.
 import heapq
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import msgspec
 
 from tailrace_shared.errors import ExpressionError
-from tailrace_shared.execution.evaluation import evaluate, render
+from tailrace_shared.execution.evaluation import evaluate
 from tailrace_shared.execution.events import (
-    MAX_VALUE_BYTES,
-    Cancelled,
     Command,
     CommandRequested,
-    Completed,
     Event,
-    ExecutionCancelled,
-    ExecutionCompleted,
-    ExecutionFailed,
     ExecutionFinishing,
     ExecutionPaused,
     ExecutionResumed,
     ExecutionStarted,
-    Failed,
-    Finishing,
     Paused,
     Resumed,
     Started,
@@ -65,38 +57,24 @@ from tailrace_shared.execution.transitions import SETTLED
 from tailrace_shared.workflow.definition import Group
 from tailrace_shared.workflow.expressions.expression import Expression
 from tailrace_shared.workflow.graph import Graph
-from tailrace_worker.engine.decide.maps import MapProgress
-from tailrace_worker.engine.decide.outcomes import (
-    MAX_ERROR_CHARACTERS,
-    MAX_OPEN_LISTED,
-    MAX_WAITING_LISTED,
-    MAX_WAITS_LISTED,
-    completed,
-    failed,
-    generated_document,
-)
+from tailrace_worker.engine.decide.maps import MapProgress, checked_items, gathered
+from tailrace_worker.engine.decide.outcomes import MAX_WAITS_LISTED, completed, failed
 from tailrace_worker.engine.decide.plan import Plan
+from tailrace_worker.engine.decide.run_ends import (
+    RunOutcome,
+    finishing_event,
+    goes_on_after,
+    group_after,
+    last_event,
+    outcome_of,
+)
 from tailrace_worker.engine.decide.sensitivity import SensitivityMarks
 from tailrace_worker.engine.decide.variables import variables_of
 
-MAX_ITEMS: Final = 10_000
-_REPEATED_BYTES: Final = 64 * 1024
 MAX_DECISIONS: Final = 64
 """Events in one decision: more would block the event loop for too long."""
 # A decision ends when its expressions have cost this part of what one template may cost.
 _TURN_SHARE: Final = 0.5
-
-
-class _Outcome(NamedTuple):
-    """How the run ends, as far as it is known at the end of a part.
-
-    Attributes:
-        node_id: the first step that failed.
-    """
-
-    status: Literal["completed", "failed", "cancelled"]
-    message: str = ""
-    node_id: str | None = None
 
 
 class Scheduler:
@@ -214,7 +192,7 @@ class Scheduler:
     def _settle(self, step: StepState) -> None:
         self._unsettled -= 1
         succeeded = step.status == "success" or (
-            step.status == "error" and self._goes_on_after(step.node_id)
+            step.status == "error" and goes_on_after(self.plan, step.node_id)
         )
         for dependent in self._graph.dependents[step.node_id]:
             self._undecided[dependent] -= 1
@@ -222,10 +200,6 @@ class Scheduler:
             self._satisfied[dependent] += succeeded or step.skipped_by_when
             if self._join(dependent) != "open":
                 self._frontier.append(dependent)
-
-    def _goes_on_after(self, node: str) -> bool:
-        """Return whether a failure of a node counts as a success without an output."""
-        return self.plan.nodes[node].node.on_error == "continue"
 
     def _open_map(self, step: StepState) -> None:
         if step.items is None:
@@ -381,7 +355,7 @@ class Scheduler:
 
     def _end_or_pause(self, stamp: str) -> Iterator[Event]:
         if not self._unsettled:
-            yield self.record(self._finish(stamp))
+            yield self._end(outcome_of(self.plan, self.state, self._graph), stamp)
         elif self.state.status == "running" and not self._active and self._awaiting:
             first = self.waiting[self._awaiting[0]].waiting
             reason = (first.reason if first else "") or "signal"
@@ -576,45 +550,17 @@ class Scheduler:
                 error = f"item {progress.first_failed}: {item.error}"
                 return self.record(failed(step, error, stamp))
             case "complete":
-                return self._gather(step, stamp)
+                return self.record(gathered(self.state, step, stamp))
             case "wait":
                 return None
 
     def _expand(self, step: StepState, stamp: str) -> Event:
         try:
-            items = self._items(step.node_id)
+            items = checked_items(self._evaluate(self.plan.maps[step.node_id].for_each))
         except ExpressionError as error:
             return self.record(failed(step, f"for_each: {error}", stamp))
         expansion = StepExpansion(step.node_id, step.node_type, "running", items)
         return self.record(StepExpanded(expansion, stamp))
-
-    def _items(self, map_id: str) -> list[object]:
-        expression = self.plan.maps[map_id].for_each
-        items = self._evaluate(expression)
-        if not isinstance(items, list):
-            raise ExpressionError(f"is {repr(items)[:80]}, not a list")
-        if len(items) > MAX_ITEMS:
-            raise ExpressionError(f"gives {len(items)} items; the limit is {MAX_ITEMS}")
-        size = len(msgspec.json.encode(items))
-        if size > MAX_VALUE_BYTES:
-            raise ExpressionError(
-                f"gives items of {size} bytes; the limit is {MAX_VALUE_BYTES}: map over "
-                "references, such as ids, and let each item fetch its own"
-            )
-        return items
-
-    def _gather(self, step: StepState, stamp: str) -> Event:
-        items = (self.state.steps[item_id(step.node_id, i)] for i in range(len(step.items or [])))
-        # One that is stored outside the log is too large.
-        has_large = any(item.output_ref is not None for item in items)
-        outputs = msgspec.UNSET if has_large else self.state.gathered_output(step)
-        # The items' outputs are in the log already; repeating them is only a convenience.
-        is_small = (
-            outputs is not msgspec.UNSET and len(msgspec.json.encode(outputs)) <= _REPEATED_BYTES
-        )
-        done = completed(step, outputs if is_small else None, stamp)
-        done.data.output_omitted = not is_small
-        return self.record(done)
 
     # How it ends
 
@@ -622,105 +568,14 @@ class Scheduler:
         """Begin the next group of nodes, if this part has settled."""
         if self._unsettled:
             return None
-        outcome = self._outcome()
-        group = self._group_after(outcome)
-        return None if group is None else self._finishing(group, outcome, stamp)
+        outcome = outcome_of(self.plan, self.state, self._graph)
+        group = group_after(self.plan, self._part, outcome)
+        if group is None:
+            return None
+        return self.record(finishing_event(self.state, group, outcome, stamp))
 
-    def _group_after(self, outcome: _Outcome) -> Group | None:
-        parts = self.plan.parts
-        if self._part is None and outcome.status == "failed" and "on_failure" in parts:
-            return "on_failure"
-        return "finally" if self._part != "finally" and "finally" in parts else None
-
-    def _finishing(self, group: Group, outcome: _Outcome, stamp: str) -> Event:
-        state = self.state
-        finishing = Finishing(
-            state.execution_id,
-            "running",
-            group,
-            outcome.status,
-            outcome.message,
-            outcome.node_id,
-            state.waiting(MAX_WAITING_LISTED),
-            state.open_steps(MAX_OPEN_LISTED),
-        )
-        return self.record(ExecutionFinishing(finishing, stamp))
-
-    def _outcome(self) -> _Outcome:
-        """Return how the run ends by its parts so far, of which the last has settled."""
-        state, finishing = self.state, self.state.finishing
-        if state.cancel is not None:
-            return _Outcome("cancelled")
-        broken = self._first_failed()
-        if finishing is None:
-            return broken or _Outcome("completed")
-        before = _Outcome(finishing.outcome, finishing.error_message, finishing.node_id)
-        if finishing.group == "finally":
-            return broken if broken and before.status == "completed" else before
-        on_failure = self.plan.definition.on_failure
-        is_mended = on_failure is not None and on_failure.then == "completed" and not broken
-        return _Outcome("completed") if is_mended else before
-
-    def _first_failed(self) -> _Outcome | None:
-        """Return the outcome by the first step of this part whose failure is a failure of the run.
-
-        The order is that of the graph.
-        """
-        for node in self._graph.order:
-            step = self.state.steps[node]
-            if step.status == "error" and not self._goes_on_after(node):
-                return _Outcome("failed", (step.error or "")[:MAX_ERROR_CHARACTERS], node)
-        return None
-
-    def _finish(self, stamp: str) -> Event:
-        elapsed = self._elapsed_ms(stamp)
-        execution = self.state.execution_id
-        outcome = self._outcome()
-        if outcome.status == "cancelled":
-            return self._cancelled(stamp)
-        if outcome.status == "failed":
-            return self._failed(outcome, stamp)
-        try:
-            end = self._completed(elapsed)
-        except ExpressionError as error:
-            message = f"output: {error}"[:MAX_ERROR_CHARACTERS]
-            return ExecutionFailed(Failed(execution, "failed", elapsed, message), stamp)
-        return ExecutionCompleted(end, stamp)
-
-    def _failed(self, outcome: _Outcome, stamp: str) -> Event:
-        state = self.state
-        failure = Failed(
-            state.execution_id,
-            "failed",
-            self._elapsed_ms(stamp),
-            outcome.message,
-            outcome.node_id,
-            state.waiting(MAX_WAITING_LISTED),
-            state.open_steps(MAX_OPEN_LISTED),
-        )
-        return ExecutionFailed(failure, stamp)
-
-    def _completed(self, elapsed: int) -> Completed:
-        output, omitted = self._output()
-        marks = [] if self.sensitivity is None else self.sensitivity.output_pointers(output)
-        document = None if marks else generated_document(output)
-        # It follows from the log; repeating it is only a convenience.
-        if not omitted and len(msgspec.json.encode(output)) > MAX_VALUE_BYTES:
-            output, omitted = None, True
-        execution = self.state.execution_id
-        return Completed(execution, "completed", elapsed, output, omitted, marks, document)
-
-    def _output(self) -> tuple[object, bool]:
-        if self.plan.output is not None:
-            output = render(self.plan.output, self.state, budget=self.plan.budget())
-        else:
-            steps = self.state.steps
-            # After a timeout that was made good, some have never begun.
-            leaves = [steps[node] for node in self.plan.graph.leaves if node in steps]
-            if any(isinstance(leaf.output, msgspec.UnsetType) for leaf in leaves):
-                return None, True
-            output = {leaf.node_id: leaf.output for leaf in leaves}
-        return output, False
+    def _end(self, outcome: RunOutcome, stamp: str) -> Event:
+        return self.record(last_event(self.plan, self.state, outcome, self.sensitivity, stamp))
 
     def stopped(self, now: float) -> list[Event]:
         """Return the events that stop an execution which :meth:`must_stop`, recorded already.
@@ -737,17 +592,16 @@ class Scheduler:
         state = self.state
         has_begun, is_cancelled = state.started_at is not None, state.cancel is not None
         if is_cancelled:
-            outcome = _Outcome("cancelled")
+            outcome = RunOutcome("cancelled")
         else:
-            outcome = _Outcome("failed", f"timed out after {self.plan.definition.timeout}")
-        group = self._group_after(outcome) if has_begun else None
+            outcome = RunOutcome("failed", f"timed out after {self.plan.definition.timeout}")
+        group = group_after(self.plan, self._part, outcome) if has_begun else None
         if state.status == "paused" and (group or not is_cancelled):
             yield self.record(ExecutionResumed(Resumed(state.execution_id, "running"), stamp))
         if group is not None:
-            yield self._finishing(group, outcome, stamp)
+            yield self.record(finishing_event(state, group, outcome, stamp))
         else:
-            end = self._cancelled(stamp) if is_cancelled else self._failed(outcome, stamp)
-            yield self.record(end)
+            yield self._end(outcome, stamp)
 
     def _apply_signals(self, stamp: str) -> Iterator[Event]:
         if (signalled := self._first_signalled) and self.state.status == "paused":
@@ -756,18 +610,6 @@ class Scheduler:
         while self._signalled:
             if event := self._apply_signal(stamp):
                 yield event
-
-    def _cancelled(self, stamp: str) -> Event:
-        reason = self.state.cancel.data.reason if self.state.cancel else ""
-        waiting = self.state.waiting(MAX_WAITING_LISTED)
-        elapsed = self._elapsed_ms(stamp)
-        open_steps = self.state.open_steps(MAX_OPEN_LISTED)
-        end = Cancelled(self.state.execution_id, "cancelled", elapsed, reason, waiting, open_steps)
-        return ExecutionCancelled(end, stamp)
-
-    def _elapsed_ms(self, stamp: str) -> int:
-        begun = self.state.started_at or self.state.created_at or stamp
-        return max(0, round((parse_timestamp(stamp) - parse_timestamp(begun)) * 1000))
 
     def _is_stale(self, due: float, node: str) -> bool:
         return self.state.steps[node].due != due

@@ -21,6 +21,7 @@ import structlog
 
 from tailrace_shared.errors import NewerLogError, UnavailableError
 from tailrace_shared.process.log_throttle import LogThrottle
+from tailrace_shared.process.tracing import current_trace_id
 from tailrace_worker.engine.drive.drive_result import DriveResult, End
 from tailrace_worker.engine.drive.drives import Drives
 from tailrace_worker.engine.services.engine_services import EngineServices
@@ -70,13 +71,12 @@ class JobHolder:
         Raises:
             UnavailableError: NATS is away while this worker stops; the job is to be redelivered.
         """
-        if stored_at is not None:
-            wait = max(0.0, self._services.now() - stored_at)
-            self._services.counts.queue_wait.observe(wait)
+        waited_s = None if stored_at is None else max(0.0, self._services.now() - stored_at)
         pause = _MIN_RETRY_S
         while True:
+            wait_s, waited_s = waited_s, None  # counted once
             try:
-                if await self._advance(tenant, execution, cause):
+                if await self._advance(tenant, execution, cause, wait_s):
                     return
                 pause = _MIN_RETRY_S
             except NewerLogError as error:
@@ -96,17 +96,19 @@ class JobHolder:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _MAX_RETRY_S)
 
-    async def _advance(self, tenant: str, execution: str, cause: str) -> bool:
+    async def _advance(self, tenant: str, execution: str, cause: str, wait_s: float | None) -> bool:
         """Drive an execution once; return whether its job may be acknowledged."""
         tracing = self._services.tracing
         if tracing is None:
-            return await self._drive(tenant, execution)
+            return await self._drive(tenant, execution, wait_s)
         # A trace of its own: an execution may last for months.
         attributes = {"tailrace.tenant": tenant, "tailrace.execution": execution}
         with tracing.root("drive", cause, attributes):
-            return await self._drive(tenant, execution)
+            return await self._drive(tenant, execution, wait_s)
 
-    async def _drive(self, tenant: str, execution: str) -> bool:
+    async def _drive(self, tenant: str, execution: str, wait_s: float | None) -> bool:
+        if wait_s is not None:
+            self._services.counts.queue_wait.observe(wait_s, current_trace_id())
         result = await self._drives.drive(tenant, execution)
         self._services.counts.drives[result.end.name.lower()] += 1
         return await self._settle(tenant, execution, result)

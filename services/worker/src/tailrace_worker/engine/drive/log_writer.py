@@ -13,6 +13,7 @@ from tailrace_shared.ids import new_token
 from tailrace_shared.nats.fenced_append import VERSION, append
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import EVENTS
+from tailrace_shared.process.tracing import current_trace_id
 from tailrace_shared.subjects import Subjects
 from tailrace_worker.engine.counts import EngineCounts
 
@@ -76,7 +77,8 @@ class LogWriter:
             result = "unavailable"
             raise
         finally:
-            self._counts.commit_seconds[result].observe(time.monotonic() - begun)
+            seconds = time.monotonic() - begun
+            self._counts.commit_seconds[result].observe(seconds, current_trace_id())
         self._counts.note_stored(events, state)
 
     async def _append(self, events: Sequence[Event], state: ExecutionState) -> None:

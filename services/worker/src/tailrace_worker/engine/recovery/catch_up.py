@@ -1,14 +1,17 @@
 """Make up the firings of schedules that were missed while NATS was down.
 
 NATS fires a schedule only at its time. A firing that it was not there for is found by comparing the
-times of the cron expression with the firings that are recorded: at the next firing, and before that
-by a sweep. A run that is made up has the idempotency key that its firing would have had, so a
-firing whose job only waits for a worker starts no second run.
+times of the schedule with the firings that are recorded: at the next firing, and before that by a
+sweep. A run that is made up has the idempotency key that its firing would have had, so a firing
+whose job only waits for a worker starts no second run.
+
+After an outage NATS fires an interval once, late, and counts on from there. So only that firing
+tells which times were missed: a sweep before it passes over intervals.
 """
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import islice, pairwise
 from typing import Final, NamedTuple, NoReturn
 
@@ -20,6 +23,7 @@ from tailrace_shared.commands.schedule_commands import key_of_firing, request_of
 from tailrace_shared.errors import JetStreamError, ServiceError, UnavailableError
 from tailrace_shared.firings import firings_after, header_of
 from tailrace_shared.nats.jobs import id_of_firing
+from tailrace_shared.recurrence import Every, parse_recurrence
 from tailrace_shared.stores.firing_store import FiringStore
 from tailrace_shared.stores.schedule_store import ActiveSchedule, ScheduleStore
 from tailrace_worker.engine.recovery.interval_lease import IntervalLease
@@ -82,17 +86,31 @@ class CatchUp:
         async for active in self._schedules.active():
             schedule = active.schedule
             last = (await self._firings.last(active.tenant, [schedule.id])).get(schedule.id)
-            count += await self._start(active, last.at if last else 0.0, until)
+            missed = self._missed(active, last.at if last else 0.0, until)
+            count += await self._start(active, islice(missed, _MAX_FIRINGS))
         return count
 
-    async def between(self, tenant: str, schedule_id: str, after: float, before: float) -> int:
-        """Start the runs of the firings between two that are recorded; return their number."""
-        active = await self._schedules.get_active(tenant, schedule_id)
-        return 0 if active is None else await self._start(active, after, before)
+    async def before(self, tenant: str, schedule_id: str, at: float) -> int:
+        """Start the runs missed since the last recorded firing; return their number.
 
-    async def _start(self, active: ActiveSchedule, after: float, before: float) -> int:
+        Args:
+            tenant: the tenant.
+            schedule_id: the schedule.
+            at: the time of a firing that is not recorded yet, in seconds since the epoch.
+        """
+        last = (await self._firings.last(tenant, [schedule_id])).get(schedule_id)
+        active = await self._schedules.get_active(tenant, schedule_id)
+        if last is None or active is None:
+            return 0
+        if isinstance(parse_recurrence(active.schedule.cron), Every):
+            if last.at < active.schedule.fires_since:
+                return 0  # a firing of the schedule before it was paused or replaced
+            return await self._start(active, self._missed_intervals(active, last.at, at))
+        return await self._start(active, self._missed(active, last.at, at))
+
+    async def _start(self, active: ActiveSchedule, requests: Iterable[RunRequest]) -> int:
         count = 0
-        for request in self._missed(active, after, before):
+        for request in requests:
             try:
                 await self._start_run(request)
             except UnavailableError:
@@ -105,13 +123,36 @@ class CatchUp:
         return count
 
     def _missed(self, active: ActiveSchedule, after: float, before: float) -> Iterator[RunRequest]:
+        """Yield the requests for the firings of a cron expression between two times."""
         schedule = active.schedule
-        after = max(after, schedule.fires_since, self._clock() - self._periods.window)
-        moments = firings_after(schedule.cron, schedule.time_zone, after)
-        for moment, following in pairwise(islice(moments, _MAX_FIRINGS + 1)):
+        after = max(after, schedule.fires_since, self._oldest)
+        for moment, following in pairwise(firings_after(schedule.cron, schedule.time_zone, after)):
             header = header_of(following, schedule.time_zone)
             if moment >= before or header is None:
                 return
-            firing = id_of_firing(active.subject, header)
-            key = key_of_firing(schedule.id, active.token, firing)
-            yield request_of(active.tenant, schedule, moment, key)
+            yield _request(active, moment, header)
+
+    def _missed_intervals(
+        self, active: ActiveSchedule, last: float, late: float
+    ) -> Iterator[RunRequest]:
+        """Yield the requests for the firings between two of an interval.
+
+        The second firing stands for the last time that was missed.
+        """
+        schedule = active.schedule
+        moments = firings_after(schedule.cron, None, max(last, self._oldest), phase=last)
+        for moment, following in pairwise(moments):
+            header = header_of(following, None)
+            if following > late or header is None:
+                return
+            yield _request(active, moment, header)
+
+    @property
+    def _oldest(self) -> float:
+        return self._clock() - self._periods.window
+
+
+def _request(active: ActiveSchedule, moment: float, next_header: str) -> RunRequest:
+    firing = id_of_firing(active.subject, next_header)
+    key = key_of_firing(active.schedule.id, active.token, firing)
+    return request_of(active.tenant, active.schedule, moment, key)
