@@ -32,6 +32,7 @@ from tailrace_api.metrics import Metrics
 from tailrace_api.middleware.access_log import AccessLog
 from tailrace_api.middleware.cors import Cors, allowed_origins
 from tailrace_api.middleware.csrf import CsrfProtection
+from tailrace_api.middleware.draining import Draining
 from tailrace_api.middleware.pending_bodies import PendingBodies
 from tailrace_api.middleware.request_turns import RequestTurns
 from tailrace_api.routes.commands.bulk import BulkRoutes
@@ -45,6 +46,7 @@ from tailrace_api.routes.front_ends.paused import PausedRoutes
 from tailrace_api.routes.front_ends.pipelines import PipelineRoutes
 from tailrace_api.routes.health import HealthRoutes
 from tailrace_api.routes.me import MeRoutes
+from tailrace_api.routes.node_types import NodeTypeRoutes
 from tailrace_api.routes.schedule_commands import ScheduleCommandRoutes
 from tailrace_api.routes.schedules import ScheduleRoutes
 from tailrace_api.routes.statistics import StatisticsRoutes
@@ -149,6 +151,7 @@ async def _connected(
         settings,
         "tailrace-api",
         limit,
+        read_interval=settings.delivery_interval,
         inbox_prefix=Subjects(settings.prefix).inboxes("api"),
         error_cb=callbacks.error,
         reconnected_cb=callbacks.reconnected,
@@ -307,6 +310,7 @@ def _operations(
             stores.node_types,
             commands.threads,
         ),
+        NodeTypeRoutes(stores.node_types),
         ExecutionRoutes(
             settings, log, workflows, stores.run_list, starter, stores.outputs, estimators
         ),
@@ -339,9 +343,10 @@ def _middleware(
     def retry_later(reason: str) -> Response:
         return come_back_later(reason, hub.refuse(reason))
 
-    # CORS is outermost, so that pages can read errors, too.
+    # CORS is outside of the rest, so that pages can read errors, too.
     cors = [Middleware(Cors, settings=settings)] if settings.cors_origins else []
     return [
+        Middleware(Draining, is_draining=lambda: hub.is_draining),
         *cors,
         Middleware(AccessLog, metrics=metrics, tracing=tracing),
         Middleware(CsrfProtection, settings=settings),

@@ -3,16 +3,9 @@
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    GCCollector,
-    Metric,
-    ProcessCollector,
-    generate_latest,
-)
+from prometheus_client import CollectorRegistry, Counter, GCCollector, Metric, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from tailrace_api.fanout.hub import Hub
@@ -20,7 +13,6 @@ from tailrace_shared.installation.probe import Gauge, InstallationProbe, build_i
 from tailrace_shared.nats.health import Health
 from tailrace_shared.process.distribution import Distribution
 
-CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 _PREFIX: Final = "tailrace_api_"
 
 
@@ -125,12 +117,12 @@ class _RequestCollector(Collector):
     def __init__(self) -> None:
         self._seconds: dict[tuple[str, str], Distribution] = {}
 
-    def observe(self, operation: str, code: str, seconds: float) -> None:
+    def observe(self, operation: str, code: str, seconds: float, trace_id: str) -> None:
         """Count a request."""
         found = self._seconds.get((operation, code))
         if found is None:
             found = self._seconds[operation, code] = Distribution()
-        found.observe(seconds)
+        found.observe(seconds, trace_id)
 
     def collect(self) -> Iterator[Metric]:
         """Yield the histogram."""
@@ -165,18 +157,28 @@ class Metrics:
         """Count a request by status; 0 if its client disconnected before a response began."""
         self._requests.labels(str(status) if status else "none").inc()
 
-    def observe_request(self, operation: str, status: int, seconds: float) -> None:
+    def observe_request(
+        self, operation: str, status: int, seconds: float, trace_id: str = ""
+    ) -> None:
         """Note the duration of a request.
 
         Args:
             operation: the method and the path as it is declared.
             status: the status; 0 if the client disconnected before a response began.
             seconds: how long it took.
+            trace_id: the trace that it belongs to; empty if it is not traced.
         """
-        self._operations.observe(operation, f"{status // 100}xx" if status else "none", seconds)
+        code = f"{status // 100}xx" if status else "none"
+        self._operations.observe(operation, code, seconds, trace_id)
 
-    def exposition(self) -> bytes:
-        return generate_latest(self._registry)
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """Return the metrics and their media type; only OpenMetrics has exemplars.
+
+        Args:
+            accept: the request's ``Accept``.
+        """
+        encode, media_type = choose_encoder(accept)
+        return encode(self._registry), media_type
 
 
 def _families(gauges: Iterable[Gauge]) -> Iterator[Metric]:

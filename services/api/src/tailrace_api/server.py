@@ -22,6 +22,7 @@ from tailrace_api.http.head_limits import HeadLimits
 from tailrace_api.http.protocol import ProtocolFactory
 from tailrace_api.http.refusals import Refusals
 from tailrace_api.http.request_starts import RequestStarts
+from tailrace_api.web.operation import stream_requests
 from tailrace_shared.errors import StartupError
 from tailrace_shared.process.readiness import notify
 from tailrace_shared.settings import ApiSettings
@@ -122,7 +123,7 @@ class Server(uvicorn.Server):
     def __init__(self, api: Api, settings: ApiSettings) -> None:
         protocols = ProtocolFactory(
             refusals=Refusals(api.metrics.count_request),
-            starts=RequestStarts(),
+            starts=RequestStarts(stream_requests(api.app.routes)),
             receive_timeout=settings.receive_timeout,
             head_limits=HeadLimits(settings.max_url_bytes, settings.max_header_bytes),
         )

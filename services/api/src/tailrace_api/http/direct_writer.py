@@ -93,9 +93,7 @@ class DirectWriter(asyncio.Protocol):
         # next request of that client could fail.
         protocol, transport = self._next_protocol(), self._transport
         transport.set_protocol(protocol)
-        self._connections.discard(self)
-        if self.connection:
-            self.connection.on_lost()
+        self._lose()
         protocol.connection_made(transport)
 
     def abort(self) -> None:
@@ -117,10 +115,16 @@ class DirectWriter(asyncio.Protocol):
         elif self.connection:
             self.connection.on_resumed()
 
-    def connection_lost(self, _error: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:
+        # The kernel's timeout and that of the connection may expire in either order.
+        self._lose(is_stalled=isinstance(error, TimeoutError))
+
+    def _lose(self, *, is_stalled: bool = False) -> None:
         self._connections.discard(self)
-        if self.connection:
-            self.connection.on_lost()
+        # A cycle would occupy memory until the next full garbage collection, which is rare.
+        connection, self.connection = self.connection, None
+        if connection:
+            connection.on_lost(is_stalled=is_stalled)
 
     def shutdown(self) -> None:
         """Close, because the server stops. Drained streams have ended before."""

@@ -69,7 +69,10 @@ class StreamProtocol(BoundedProtocol):
         if self._is_started:
             start(cycle, app)
         else:
-            self._starts.add(cycle.scope["headers"], lambda: start(cycle, app))
+            scope = cycle.scope
+            self._starts.add(
+                scope["method"], scope["raw_path"], scope["headers"], lambda: start(cycle, app)
+            )
 
     def take_over(self, scope: Scope, headers: Headers) -> DirectWriter | None:
         """Begin a chunked response, and pass the connection to the caller for the rest of it.

@@ -2,10 +2,15 @@
 
 Thousands of clients may send a request at the same moment, for example after a deployment. All of
 their tasks in one iteration of the event loop would delay every other request by seconds. So each
-iteration starts only a few, and callers that wait are served in turn. The loop accepts one
-connection in an iteration: while it does, others wait in the kernel's queue, with that of a probe
-somewhere among them. Until that queue is empty, one request starts in several iterations. The
-headers that name a caller distinguish it; it is authenticated later, by the request itself.
+iteration starts only a few, and callers that wait are served in turn. An iteration accepts a
+hundred connections at most (`tailrace_api.http.accepts`): while it accepts any, others wait in the
+kernel's queue, with that of a probe somewhere among them. Until that queue is empty, one request
+starts in every second iteration. The headers that name a caller distinguish it; it is authenticated
+later, by the request itself.
+
+Streams and other requests wait in lines of their own. After a deployment the streams of hundreds of
+tenants come at once, and a request would wait for one stream of each of these callers. While both
+wait, three other requests start for each stream.
 
 The first request of a connection waits as the bytes that were received, because thousands wait
 together. The protocol of a connection, with its parser and a parsed request, takes ten times as
@@ -20,7 +25,8 @@ from typing import Any, Final, Protocol
 
 # A start takes less than a millisecond of CPU.
 _AT_ONCE: Final = 4
-_ACCEPTING_ITERATIONS: Final = 8
+_ACCEPTING_ITERATIONS: Final = 2
+_OTHERS_PER_STREAM: Final = 3
 _NAMES: Final = frozenset({b"authorization", b"x-organization-id"})
 _CALLER: Final = re.compile(
     rb"\r\n(?:authorization|x-organization-id):[ \t]*([^\r\n]*?)[ \t]*(?=\r)", re.IGNORECASE
@@ -28,16 +34,48 @@ _CALLER: Final = re.compile(
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _MAX_UNPARSED_BYTES: Final = 4096
 
+Headers = Iterable[tuple[bytes, bytes]]
 Caller = tuple[bytes, ...]
 Start = Callable[[], None]
 
 
-class RequestStarts:
-    """The requests of a server that have not been started yet."""
+class _Line:
+    """Requests that wait, by caller, in the order in which they are served."""
 
     def __init__(self) -> None:
-        # By caller, in the order in which they are served.
-        self._waiting: dict[Caller, deque[Start]] = {}
+        self._callers: dict[Caller, deque[Start]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._callers.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self._callers)
+
+    def add(self, caller: Caller, start: Start) -> None:
+        self._callers.setdefault(caller, deque()).append(start)
+
+    def take(self) -> Start:
+        caller = next(iter(self._callers))
+        starts = self._callers.pop(caller)
+        start = starts.popleft()
+        if starts:
+            # At the end of the line: each caller has one request at a time.
+            self._callers[caller] = starts
+        return start
+
+
+class RequestStarts:
+    """The requests of a server that have not been started yet.
+
+    Args:
+        streams: matches the beginning of the request line of a stream.
+    """
+
+    def __init__(self, streams: re.Pattern[bytes]) -> None:
+        self._is_stream = streams.match
+        self._streams, self._others = _Line(), _Line()
+        # How many other requests have started since a stream did.
+        self._others_in_turn = 0
         # The number of requests that this iteration of the event loop may still start.
         self._left = _AT_ONCE
         self._is_scheduled = False
@@ -51,17 +89,18 @@ class RequestStarts:
         self._schedule()
 
     def __len__(self) -> int:
-        return sum(map(len, self._waiting.values()))
+        return len(self._streams) + len(self._others)
 
     @property
     def is_waiting(self) -> bool:
         """Whether a request that comes now would have to wait."""
-        return bool(self._waiting) or not self._left
+        return bool(self._streams or self._others or not self._left)
 
-    def add(self, headers: Iterable[tuple[bytes, bytes]], start: Start) -> None:
+    def add(self, method: str, path: bytes, headers: Headers, start: Start) -> None:
         """Start a request, now or in one of the next iterations of the event loop."""
         if self.is_waiting:
-            self._add(tuple(value for name, value in headers if name in _NAMES), start)
+            caller = tuple(value for name, value in headers if name in _NAMES)
+            self._add(b"%b %b " % (method.encode(), path), caller, start)
         else:
             self._left -= 1
             start()
@@ -74,10 +113,11 @@ class RequestStarts:
             head: the head of the request as it was received.
             start: parses and starts it.
         """
-        self._add(tuple(_CALLER.findall(head)), start)
+        self._add(head, tuple(_CALLER.findall(head)), start)
 
-    def _add(self, caller: Caller, start: Start) -> None:
-        self._waiting.setdefault(caller, deque()).append(start)
+    def _add(self, request_line: bytes, caller: Caller, start: Start) -> None:
+        line = self._streams if self._is_stream(request_line) else self._others
+        line.add(caller, start)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -92,21 +132,20 @@ class RequestStarts:
         # The first connection is not yet a queue of them.
         if self._accepting > 1:
             self._left = 0 if self._accepting % _ACCEPTING_ITERATIONS else 1
-        if self._waiting or self._accepting:
+        if self._streams or self._others or self._accepting:
             # First, so that a failing start does not leave the others waiting.
             self._schedule()
-        while self._waiting and self._left:
+        while self._left and (line := self._next()):
             self._left -= 1
-            self._next()()
+            line.take()()
 
-    def _next(self) -> Start:
-        caller = next(iter(self._waiting))
-        starts = self._waiting.pop(caller)
-        start = starts.popleft()
-        if starts:
-            # At the end of the line: each caller has one request at a time.
-            self._waiting[caller] = starts
-        return start
+    def _next(self) -> _Line:
+        """Return the line whose turn it is; it is empty if no request waits."""
+        if self._others and (self._others_in_turn < _OTHERS_PER_STREAM or not self._streams):
+            self._others_in_turn += 1
+            return self._others
+        self._others_in_turn = 0
+        return self._streams
 
 
 class StartableProtocol(Protocol):

@@ -16,10 +16,13 @@ from tailrace_api.http.protocol import status_written
 from tailrace_api.metrics import Metrics
 from tailrace_api.web.operation import Operation, matching_route
 from tailrace_api.web.problems import problem
-from tailrace_shared.process.tracing import Tracing
+from tailrace_shared.process.tracing import Tracing, current_trace_id
 
 # Logged at debug level: probes come every few seconds.
 _PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+
+_TRACE_ID: Final = "tailrace.trace_id"
+"""Key of the scope: the trace of a request, for when its span has ended."""
 
 _log = structlog.get_logger("tailrace.api.access")
 
@@ -63,7 +66,8 @@ class AccessLog:
             self._metrics.count_request(status)
             route = scope.get("route")
             if isinstance(route, Operation) and not route.is_stream:
-                self._metrics.observe_request(f"{route.method} {route.path}", status, seconds)
+                name, trace_id = f"{route.method} {route.path}", scope.get(_TRACE_ID, "")
+                self._metrics.observe_request(name, status, seconds, trace_id)
             _log.log(
                 logging.DEBUG if scope["path"] in _PROBES else logging.INFO,
                 "request",
@@ -83,4 +87,5 @@ class AccessLog:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         parent = headers.get(b"traceparent", b"").decode("latin-1")
         with tracing.child(f"{route.method} {route.path}", parent=parent):
+            scope[_TRACE_ID] = current_trace_id()
             await self._app(scope, receive, send)

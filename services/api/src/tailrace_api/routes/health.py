@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tailrace_api.fanout.hub import Hub
-from tailrace_api.metrics import CONTENT_TYPE, Metrics
+from tailrace_api.metrics import Metrics
 from tailrace_api.web.json_response import json_response
 from tailrace_api.web.operation import Answer, Operation, operation
 from tailrace_shared.nats.health import Health
@@ -120,5 +120,6 @@ class HealthRoutes:
             Route("/metrics", self._expose),
         ]
 
-    async def _expose(self, _request: Request) -> Response:
-        return Response(self.metrics.exposition(), headers={"content-type": CONTENT_TYPE})
+    async def _expose(self, request: Request) -> Response:
+        body, media_type = self.metrics.exposition(request.headers.get("accept", ""))
+        return Response(body, headers={"content-type": media_type})

@@ -11,7 +11,7 @@ The first line of the docstring is the summary in the API description.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Required, TypedDict, TypeVar, Unpack
 
@@ -34,6 +34,8 @@ _Method = TypeVar("_Method", bound=Callable[[Any, Request], Awaitable[Response]]
 EVENT_STREAM: Final = "text/event-stream"
 
 _WORD: Final = re.compile("[A-Z][a-z]*")
+# What stands for a part of a path.
+_PLACE: Final = re.compile(r"\{[^}]*\}")
 _DECLARATIONS: Final = "__operations__"
 
 
@@ -208,6 +210,16 @@ def collect_operations(*routes: object) -> list[Operation]:
         for name, member in vars(type(group)).items()
         for declaration in getattr(member, _DECLARATIONS, ())
     ]
+
+
+def stream_requests(routes: Iterable[BaseRoute]) -> re.Pattern[bytes]:
+    """Return the pattern of request lines, from their beginning, of the streams among routes.
+
+    A proxy may have put a prefix before the path.
+    """
+    streams = [each for each in routes if isinstance(each, Operation) and each.is_stream]
+    lines = {f"{each.method} \\S*?{_PLACE.sub('[^/? ]+', each.path)}" for each in streams}
+    return re.compile(f"(?:{'|'.join(sorted(lines))})[? ]".encode())
 
 
 def matching_route(scope: Mapping[str, Any]) -> BaseRoute | None:

@@ -266,11 +266,15 @@ class ClientConnection(WheelEntry):
             self._runtime.slow_clients.release(self._held)
             self._held = b""
 
-    def on_lost(self) -> None:
-        """Handle that the way to the client is closed, by either side; called once."""
+    def on_lost(self, *, is_stalled: bool = False) -> None:
+        """Handle that the way to the client is closed, by either side; called once.
+
+        Args:
+            is_stalled: whether the kernel closed it, because the client acknowledged nothing.
+        """
         self.is_lost = True
         self._release()
-        self._stop(self.reason or "left")
+        self._stop(self.reason or ("stalled" if is_stalled else "left"))
         self._runtime.wheel.cancel(self)
         self._on_closed(self)
         self._runtime.counts.closed[self.reason] += 1

@@ -21,6 +21,7 @@ from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import ILLEGIBLE, Dialect
 from tailrace_api.fanout.runtime.stream_runtime import StreamRuntime
 from tailrace_api.fanout.tenants.live_executions import LogEnd
+from tailrace_api.fanout.topics.commit_window import CommitWindow
 from tailrace_api.fanout.topics.live_subscription import LiveCommit
 from tailrace_api.fanout.topics.memory_budget import MemoryAccount
 from tailrace_api.fanout.topics.topic import TopicSources
@@ -48,7 +49,6 @@ _WIDE_S: Final = 60.0
 # Clients that reconnect together were at almost the same place.
 _MARGIN: Final = 512
 _OVERHEAD_BYTES: Final = 4 * 1024
-_COMMIT_BYTES: Final = 400
 
 
 _log = structlog.get_logger("tailrace.api.fanout")
@@ -93,8 +93,8 @@ class TenantTail:
     Attributes:
         newest: the tenant's newest commit up to the edge, or None.
         ready: set when the newest commit is known.
-        window_floor: the window holds exactly the tenant's commits from this sequence up to the
-            edge; 0 until the first one is taken or the live log is ready.
+        window: the tenant's commits up to the edge; it begins when the first one is taken or the
+            live log is ready.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class TenantTail:
         self.tenant = tenant
         self.newest: Logged | None = None
         self.ready = asyncio.Event()
-        self.window_floor = 0
+        self.window = CommitWindow(account)
         self.users = 0
         self._live = live
         self._sources = sources
@@ -123,8 +123,6 @@ class TenantTail:
         self._queued_bytes = 0
         self._resolving: asyncio.Task[None] | None = None
         self._resolved: dict[str, Context] = {}
-        self._window: deque[Logged] = deque()
-        self._window_bytes = 0
         self._keepers = 0
         self._wide_until = 0.0
         self._reaching_back = asyncio.Lock()
@@ -146,7 +144,7 @@ class TenantTail:
         """Learn the newest commit; return when topics can begin."""
         await self._live.ready.wait()
         # Commits that came while the live log began are in the window already.
-        self.window_floor = self.window_floor or self.edge + 1
+        self.window.begin(self.edge + 1)
         while not self._is_closed:
             try:
                 end = await self._log_end()
@@ -156,10 +154,10 @@ class TenantTail:
             if self.newest is None or (end.commit and end.sequence > self.newest.sequence):
                 self.newest = end.commit
             await self.reached(end.sequence)
-            if self.newest is not None and not self._window:
+            if self.newest is not None and self.window.oldest is None:
                 # Most clients that reconnect have this commit's id.
-                self.window_floor = self.newest.sequence
-                self._keep(self.newest)
+                self.window.prepend([self.newest], self.newest.sequence)
+                self.trim()
             self.ready.set()
             return
 
@@ -261,7 +259,8 @@ class TenantTail:
                 is_overrun |= self._pass_to(listener, commit, context)
             self._queue.popleft()
             self.newest = commit
-            self._keep(commit)
+            self.window.append(commit)
+            self.trim()
         return is_overrun
 
     def _pass_to(self, listener: Listener, commit: LiveCommit, context: Context) -> bool:
@@ -342,34 +341,14 @@ class TenantTail:
         finally:
             self._keepers -= 1
 
-    def window(self, first: int) -> list[Logged]:
-        """Return the commits in the window from a sequence on."""
-        return [commit for commit in self._window if commit.sequence >= first]
-
-    def _keep(self, commit: Logged) -> None:
-        self.window_floor = self.window_floor or commit.sequence
-        self._window.append(commit)
-        self._count(len(commit.payload) + _COMMIT_BYTES)
-        self._trim()
-
-    def _count(self, size: int) -> None:
-        self._window_bytes += size
-        self._account.add(size)
-
-    def _trim(self) -> None:
+    def trim(self) -> None:
+        """Release what the window need not keep, all of it if memory is short."""
         most, most_bytes = _WINDOW_COMMITS, _WINDOW_BYTES
         if self._account.refusal:
             most = 0
         if self._keepers or (most and self._runtime.now() < self._wide_until):
             most, most_bytes = _WIDE_COMMITS, _WIDE_BYTES
-        while self._window and (len(self._window) > most or self._window_bytes > most_bytes):
-            oldest = self._window.popleft()
-            self.window_floor = oldest.sequence + 1
-            self._count(-len(oldest.payload) - _COMMIT_BYTES)
-
-    def trim(self) -> None:
-        """Release what the window need not keep, if memory is short."""
-        self._trim()
+        self.window.trim(most, most_bytes)
 
     async def reach_back(self, sequence: int) -> bool:
         """Extend the window back to a sequence; return whether it reaches there now.
@@ -379,7 +358,7 @@ class TenantTail:
         """
         async with self._reaching_back:
             self._wide_until = self._runtime.now() + _WIDE_S
-            if sequence >= self.window_floor:
+            if sequence >= self.window.floor:
                 return True
             if self.edge - sequence > _WIDE_COMMITS or self._account.refusal:
                 return False
@@ -388,9 +367,9 @@ class TenantTail:
 
     async def _extend(self, sequence: int, first: int) -> bool:
         commits: list[Commit] = []
-        end = self.window_floor
+        end = self.window.floor
         # The commit that proves that the replica that answers has everything before the window.
-        last = self._window[0] if self._window else self.newest
+        last = self.window.oldest or self.newest
         while last is not None and first < end and first <= last.sequence:
             page = await self._page(first)
             commits += [commit for commit in page if commit.sequence < end]
@@ -398,14 +377,10 @@ class TenantTail:
                 return False
             first = page[-1].sequence + 1
         floor = max(sequence - _MARGIN, 1, await self._sources.horizons.of(self.tenant) + 1)
-        if self.window_floor != end:
+        if self.window.floor != end:
             return False  # so much has been committed meanwhile that the window has lost its start
-        for commit in reversed(commits):
-            if commit.sequence >= floor:
-                self._window.appendleft(commit)
-                self._count(len(commit.payload) + _COMMIT_BYTES)
-        self.window_floor = min(end, floor)
-        return sequence >= self.window_floor
+        self.window.prepend([commit for commit in commits if commit.sequence >= floor], floor)
+        return sequence >= self.window.floor
 
     async def _page(self, first: int) -> Sequence[Commit]:
         async def read() -> Sequence[Commit]:

@@ -130,13 +130,13 @@ class TenantTopic(Topic):
         if seen is not None and sequence < seen.sequence:
             raise UnavailableError("the leader of the log that answered lags behind")
         await self.tail.reached(sequence)
-        if self._is_closed or self.tail.window_floor > sequence + 1:
+        if self._is_closed or self.tail.window.floor > sequence + 1:
             return  # the window does not reach back to the snapshot: take another one
-        commits, contexts = self.tail.window(sequence + 1), dict[str, Context]()
+        commits, contexts = self.tail.window.since(sequence + 1), dict[str, Context]()
         while not contexts.keys() >= {commit.execution for commit in commits}:
             contexts = await contexts_for(self._sources, self.view, commits)
-            commits = self.tail.window(sequence + 1)
-        if self.tail.window_floor > sequence + 1:
+            commits = self.tail.window.since(sequence + 1)
+        if self.tail.window.floor > sequence + 1:
             return
         state = dialect.begin(loaded.snapshot)
         for commit in commits:
@@ -169,11 +169,12 @@ class TenantTopic(Topic):
                 for commit in commits
                 if self._concerns(commit, contexts[commit.execution])
             ]
-            ring.prepend([each for each in encoded if each.indexes], self.tail.window_floor)
+            ring.prepend([each for each in encoded if each.indexes], self.tail.window.floor)
 
     def _missed(self, ring: TenantRing) -> list[Logged]:
         """Return the commits in the tenant's window that are older than those in the ring."""
-        return self._before(self.tail.window(self.tail.window_floor), ring.floor)
+        floor, execution = self.tail.window.floor, self.view.part.execution
+        return self._before(self.tail.window.since(floor, execution), ring.floor)
 
     def _before(self, commits: Iterable[Logged], floor: int) -> list[Logged]:
         execution = self.view.part.execution

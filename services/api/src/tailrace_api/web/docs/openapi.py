@@ -12,7 +12,6 @@ import msgspec
 from msgspec import Meta
 
 from tailrace_api.web import problems
-from tailrace_api.web.docs.docstring import described
 from tailrace_api.web.operation import (
     CREDENTIALS,
     EVENT_STREAM,
@@ -23,6 +22,7 @@ from tailrace_api.web.operation import (
 )
 from tailrace_api.web.problems import ProblemDocument
 from tailrace_shared.ids import ID_PATTERN
+from tailrace_shared.workflow.schemas.attribute_docs import described
 
 VERSION: Final = "3.1.0"
 
