@@ -207,6 +207,10 @@ def _reason(error: OSError | UnicodeDecodeError) -> str:
 def _place(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = " ".join((getattr(error, "problem", None) or str(error)).split())
+    if isinstance(error, yaml.scanner.ScannerError) and "cannot start any token" in problem:
+        problem += (
+            ": indent with spaces, and put text that begins with a special character in quotes"
+        )
     return f":{mark.line + 1}:{mark.column + 1}: {problem}" if mark else f": {problem}"
 
 

@@ -19,6 +19,7 @@ _BENCHMARKS: Final = (
     "latency",
     "lists",
     "retention",
+    "size",
     "topics",
 )
 

@@ -29,6 +29,7 @@ from tailrace.local.ports import LOOPBACK, api_ports, nats_port
 from tailrace.local.readiness import ReadinessSocket, socket_folder
 from tailrace.local.store_watch import StoreWatch, probe_address
 from tailrace.local.supervisor import Supervisor
+from tailrace.profiles import DEFAULT_URL
 
 # Seconds after the beginning of the stop at which the rest of a group is killed. The last deadline
 # leaves a margin to the documented ten seconds. Workers get most of the time, to finish steps.
@@ -48,6 +49,9 @@ _NATS_FILES: Final = tuple(
     f"TAILRACE_NATS_{name}_FILE" for name in ("CREDS", "TOKEN", "CA", "CERT", "KEY")
 )
 """Settings of a NATS that is not the embedded one."""
+
+_DEMO_WORKFLOW: Final = "hic-dirt02-001"
+"""The example that needs no input."""
 
 API_MODULE: Final = "tailrace_api"
 WORKER_MODULE: Final = "tailrace_worker"
@@ -152,6 +156,7 @@ class System:
             await self._install_examples(urls[0])
         if options.reload:
             self._reloading = asyncio.create_task(self._reload())
+            await asyncio.sleep(0)  # it watches before the ready line is printed
         self._say_ready(urls)
 
     async def _reload(self) -> None:
@@ -222,6 +227,7 @@ class System:
         # One write including the newline: stderr may write to the same file in between.
         sys.stdout.write(f"ready {urls[0]}\n")
         sys.stdout.flush()
+        self._console.say(f"next: {_next_command(urls[0], demo=self._options.demo)}")
 
     async def _stop(self) -> None:
         begin = asyncio.get_running_loop().time()
@@ -231,6 +237,12 @@ class System:
         await self._supervisor.stop(self._api, begin + API_DEADLINE_S)
         await self._supervisor.stop(self._workers, begin + WORKER_DEADLINE_S)
         await self._supervisor.stop(self._nats, begin + NATS_DEADLINE_S)
+
+
+def _next_command(url: str, *, demo: bool) -> str:
+    """Return a command for another terminal."""
+    setting = "" if url == DEFAULT_URL else f"TAILRACE_URL={url} "
+    return f"{setting}tailrace " + (f"run {_DEMO_WORKFLOW} --watch" if demo else "apply FILE")
 
 
 def _check_services() -> None:
@@ -249,8 +261,11 @@ def _install_examples(url: str) -> None:
 
 
 def _defaults() -> dict[str, str]:
+    is_terminal = sys.stderr.isatty()
     return {
-        "TAILRACE_LOG_FORMAT": "console" if sys.stderr.isatty() else "json",
+        "TAILRACE_LOG_FORMAT": "console" if is_terminal else "json",
+        # In a terminal the address and the next command should stay the last lines.
+        **({"TAILRACE_LOG_LEVEL": "warning"} if is_terminal else {}),
         # Shorter than the service's default, so that time remains for the workers.
         "TAILRACE_DRAIN_TIMEOUT": "2s",
         "PYTHONUNBUFFERED": "1",

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from tailrace.stream import Event
 from tailrace.view.board import counts_text, printable, seconds_text
-from tailrace.view.model import SKIPPED, Run, reason_of, signal_text
+from tailrace.view.model import SKIPPED, Run, message_of, signal_text
 
 
 def event_line(event: Event) -> str:
@@ -63,7 +63,7 @@ def _command(data: Mapping[str, Any]) -> str:
 
 
 _DETAILS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
-    "execution:failed": reason_of,
+    "execution:failed": message_of,  # the line begins with the step
     "execution:finishing": lambda data: f"{data.get('group')}",
     "step:started": _started,
     "step:completed": _ended,

@@ -309,8 +309,14 @@ def _milliseconds(value: float | None) -> float | None:
     return None if value is None else value / 1000
 
 
+def message_of(data: Mapping[str, Any]) -> str:
+    """Return why an execution has ended."""
+    message = str(data.get("error_message") or data.get("reason") or "")
+    # Workers of earlier versions put the step that failed into the message.
+    return message.removeprefix(f"{data.get('node_id')}: ")
+
+
 def reason_of(data: Mapping[str, Any]) -> str:
     """Return why an execution has ended, with the step that failed."""
-    reason, node = str(data.get("error_message") or data.get("reason") or ""), data.get("node_id")
-    # Workers of earlier versions put the step into the message.
-    return f"{node}: {reason}" if node and not reason.startswith(f"{node}: ") else reason
+    message, node = message_of(data), data.get("node_id")
+    return f"{node}: {message}" if node else message
