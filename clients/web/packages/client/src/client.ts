@@ -3,9 +3,9 @@
 import { subjectOf, Tokens } from "./credentials.js";
 import { type Channel, Group, type LeaderLoader, type Locks, type Shared } from "./group.js";
 import { browserHost, type Host } from "./host.js";
-import type { Leader, LeaderOptions, Wish } from "./leader.js";
+import type { Leader, LeaderOptions } from "./leader.js";
 import type { Pause } from "./link.js";
-import { IDLE, Mirror } from "./mirror.js";
+import { IDLE, Mirror, type Wish } from "./mirror.js";
 import { watchPage } from "./page.js";
 import { type RequestParts, send } from "./request.js";
 import {
@@ -62,11 +62,12 @@ class Client implements TailraceClient {
   readonly #parts: Parts;
   readonly #tokens: Tokens;
   readonly #mirror: Mirror;
-  readonly #wishes = new Map<object, Wish>();
+  readonly #wishes = new Set<Wish>();
   readonly #stores = new Map<() => Reducer<unknown>, Map<string, Store<unknown>>>();
   readonly #runReducer = () => runReducer(this.options.maxEvents ?? DEFAULT_MAX_EVENTS);
   #streams: Streams | null = null;
   #isStarting = false;
+  #isChanged = false;
   #isClosed = false;
   #stopWatching: () => void = () => {};
   #isPausedByHand = false;
@@ -89,11 +90,12 @@ class Client implements TailraceClient {
     return send(this.#host, this.#tokens, this.options.baseUrl ?? "", route, options);
   }
 
-  observe(source: Source, observer: Observer, { visible = true }: ObserveOptions = {}) {
-    const wish = {};
-    this.#wishes.set(wish, { source, visible });
+  observe(source: Source, observer: Observer, options: ObserveOptions = {}) {
+    const { visible = true, after = "" } = options;
+    const wish: Wish = { source, visible, after };
+    this.#wishes.add(wish);
     const isStale = this.#mirror.isStale(source);
-    const stop = this.#mirror.watch(source, observer);
+    const stop = this.#mirror.watch(wish, observer);
     this.#want();
     if (isStale) this.#streams?.restart(source);
     return () => {
@@ -142,6 +144,10 @@ class Client implements TailraceClient {
     return this.view(["stats"], statsReducer);
   }
 
+  position(source: Source) {
+    return this.#mirror.position(source);
+  }
+
   disconnect(): void {
     this.#isPausedByHand = true;
     this.#streams?.pause("manual");
@@ -171,9 +177,19 @@ class Client implements TailraceClient {
     return store;
   }
 
+  prepare(): void {
+    if (!this.#streams && !this.#isStarting && !this.#isClosed) void this.#start();
+  }
+
+  /** Tell what is wanted, once for all that a page subscribes to at a time. */
   #want(): void {
-    if (this.#streams) this.#streams.want([...this.#wishes.values()]);
-    else if (!this.#isStarting && this.#wishes.size && !this.#isClosed) void this.#start();
+    if (this.#isChanged) return;
+    this.#isChanged = true;
+    queueMicrotask(() => {
+      this.#isChanged = false;
+      if (this.#streams) this.#streams.want([...this.#wishes]);
+      else if (this.#wishes.size) this.prepare();
+    });
   }
 
   async #start(): Promise<void> {

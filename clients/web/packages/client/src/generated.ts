@@ -285,7 +285,7 @@ export interface Definition {
   readonly timeout?: string | null;
   /** nodes that run after a failure. */
   readonly on_failure?: FailureGroup | null;
-  /** nodes that run at the end of every run (`finally` in JSON). */
+  /** nodes that run at the end of every run. */
   readonly finally?: FinalGroup | null;
   /** settings of nodes that have none of their own. */
   readonly defaults?: Defaults | null;
@@ -589,7 +589,7 @@ export interface Node {
   readonly type: string;
   /** display name; the node's id if empty. */
   readonly name?: string;
-  /** parameters of the node type, with expressions inside (`with` in JSON). */
+  /** parameters of the node type, with expressions inside. */
   readonly with?: Readonly<Record<string, JsonValue>>;
   /** ids of the nodes that must settle first. */
   readonly needs?: readonly string[];
@@ -637,6 +637,23 @@ export interface NodeStatistics {
   readonly latency: Latency;
   /** The durations of a map's items; absent for other nodes. */
   readonly items: Latency;
+}
+
+/** A type of nodes. */
+export interface NodeTypeDocument {
+  /** The `type` of a node. */
+  readonly type: string;
+  /** What it does, in one sentence. */
+  readonly summary: string;
+  /** The JSON Schema of a node's `with`. */
+  readonly parameters: Readonly<Record<string, JsonValue>>;
+  /** The JSON Schema of the output; null if it is unknown. */
+  readonly output: Readonly<Record<string, JsonValue>> | null;
+}
+
+/** All types of nodes, by name. */
+export interface NodeTypeList {
+  readonly node_types: readonly NodeTypeDocument[];
 }
 
 /** A step that had begun and not ended when its execution ended. */
@@ -1759,6 +1776,9 @@ export interface Routes {
   };
   readonly "GET /api/v1/me": {
     readonly answer: Me;
+  };
+  readonly "GET /api/v1/node-types": {
+    readonly answer: NodeTypeList;
   };
   readonly "GET /api/v1/schedules": {
     readonly query?: { readonly limit?: number; readonly cursor?: string };

@@ -9,9 +9,9 @@
 
 import type { Tokens } from "./credentials.js";
 import type { Host } from "./host.js";
-import type { Leader, LeaderOptions, Wish } from "./leader.js";
+import type { Leader, LeaderOptions } from "./leader.js";
 import type { Pause } from "./link.js";
-import type { Copy, Delivery, Mirror } from "./mirror.js";
+import type { Copy, Delivery, Mirror, Wish } from "./mirror.js";
 import type { Credentials } from "./stream.js";
 import type { Connection, Source } from "./types.js";
 
@@ -310,7 +310,7 @@ export class Group {
     }
     this.#leader?.want(
       tabs.flatMap((tab) =>
-        tab.wishes.map(({ source, visible }) => ({ source, visible: visible && tab.visible })),
+        tab.wishes.map((wish) => ({ ...wish, visible: wish.visible && tab.visible })),
       ),
     );
     if (!this.#isVisible && isAnyVisible) this.#withdraw();

@@ -8,7 +8,7 @@
 
 import type { Host } from "./host.js";
 import { type Input, type Pause, shown } from "./link.js";
-import type { Delivery, Mirror, StreamPlace } from "./mirror.js";
+import type { Delivery, Mirror, StreamPlace, Wish } from "./mirror.js";
 import { pollOf } from "./polls.js";
 import { type Credentials, type RawBlock, Stream } from "./stream.js";
 import type { Times } from "./times.js";
@@ -21,12 +21,6 @@ export interface LeaderOptions {
   readonly transport: NonNullable<ClientOptions["transport"]>;
 }
 
-/** What some tab wants; `visible` if it is on a screen. */
-export interface Wish {
-  readonly source: Source;
-  readonly visible: boolean;
-}
-
 /** Changes of wishes within this time are one change of the streams, in ms. */
 const SETTLE_MS = 50;
 const SETTLE_MAX_MS = 250;
@@ -37,9 +31,9 @@ const OPENING_MS = 100;
 const MAX_URL_CHARS = 12_000;
 
 const TERMINAL = /^execution:(completed|failed|cancelled)$/;
-const isPath = (source: Source) => source.startsWith("/");
 /** The id of a position in an opening names what has been opened after a tilde. */
 const isInside = (cursor: string) => cursor.includes("~");
+const isPath = (source: Source) => source.startsWith("/");
 
 class Held implements StreamPlace {
   readonly id: number;
@@ -49,6 +43,8 @@ class Held implements StreamPlace {
   carried: Source[] = [];
   /** Sources that begin anew with the first block of the next connection. */
   fresh: Set<Source>;
+  /** Sources that are to begin anew although this connection has them. */
+  readonly again = new Set<Source>();
   stream!: Stream;
   openingUntil: number | null = null;
   isPolling = false;
@@ -69,7 +65,7 @@ export class Leader {
   readonly #emit: (delivery: Delivery) => void;
   readonly #held = new Map<number, Held>();
   readonly #pauses = new Set<Pause>();
-  #wishes = new Map<Source, boolean>();
+  #wishes = new Map<Source, { visible: boolean; after: string }>();
   #settle: (() => void) | null = null;
   #settleBy = 0;
   #cancelPrune: () => void = () => {};
@@ -104,21 +100,31 @@ export class Leader {
       held.since = place.since;
       held.carried = [...place.carried];
       held.fresh = new Set(place.sources.filter((source) => !mirror.has(source)));
+      for (const source of held.fresh)
+        if (place.cursor || place.carried.includes(source)) held.again.add(source);
     }
   }
 
   /** Serve these sources, and no others. */
   want(wishes: readonly Wish[]): void {
     this.#wishes = new Map();
-    for (const { source, visible } of wishes)
-      this.#wishes.set(source, visible || (this.#wishes.get(source) ?? false));
+    for (const { source, visible, after } of wishes) {
+      const known = this.#wishes.get(source) ?? { visible: false, after };
+      this.#wishes.set(source, {
+        visible: visible || known.visible,
+        after: after === known.after ? after : "",
+      });
+      // A subscriber lacks what was before the position.
+      const begun = this.#mirror.after(source);
+      if (begun && begun !== after) this.restart(source);
+    }
     this.#settleSoon();
   }
 
   /** Begin a source again, for a subscriber that came after its first blocks were dropped. */
   restart(source: Source): void {
     for (const held of this.#held.values())
-      if (held.sources.includes(source)) held.fresh.add(source);
+      if (held.sources.includes(source) && !held.fresh.has(source)) held.again.add(source);
     this.#settleSoon();
   }
 
@@ -179,14 +185,15 @@ export class Leader {
     const placed = new Set(held.flatMap((each) => each.sources));
     const added = [...this.#wishes]
       .filter(([source]) => !placed.has(source) && this.#needed(source))
-      .sort(([, one], [, other]) => Number(other) - Number(one))
+      .sort(([, one], [, other]) => Number(other.visible) - Number(one.visible))
       .map(([source]) => source);
     let hasChanged = false;
     for (const each of held) {
       if (isPath(each.sources[0] ?? "")) continue;
       const kept = each.sources.filter((source) => this.#needed(source));
-      const room = added.filter((source) => !isPath(source));
-      const restarts = each.cursor !== "" && kept.some((source) => each.fresh.has(source));
+      // A position belongs to a whole stream: what goes on from another one gets its own.
+      const room = added.filter((source) => !isPath(source) && !this.#wishes.get(source)?.after);
+      const restarts = kept.some((source) => each.again.has(source));
       const isFull = () =>
         kept.length >= this.#options.maxTopics || kept.join().length > MAX_URL_CHARS;
       let grows = false;
@@ -204,8 +211,9 @@ export class Leader {
     }
     for (const each of held) {
       const path = each.sources[0] ?? "";
-      if (isPath(path) && each.cursor && each.fresh.has(path)) {
+      if (isPath(path) && each.again.delete(path)) {
         each.cursor = "";
+        each.fresh.add(path);
         each.stream.input({ type: "restart" });
       }
       if (each.sources.some((source) => this.#needed(source))) continue;
@@ -221,6 +229,7 @@ export class Leader {
     for (const source of added.filter(isPath)) opened.push(this.#hold([source]));
     const topics = added.filter((source) => !isPath(source));
     while (topics.length) opened.push(this.#hold(topics.splice(0, this.#options.maxTopics)));
+    for (const each of opened) this.#goOn(each);
     if (hasChanged || opened.length) this.#place();
     for (const each of opened) this.#start(each);
     for (const each of held) if (this.#held.has(each.id)) this.#start(each);
@@ -255,6 +264,17 @@ export class Leader {
     return held;
   }
 
+  /** Let sources of a new stream go on from where their subscribers are. */
+  #goOn(held: Held): void {
+    const afterOf = (source: Source) => this.#wishes.get(source)?.after;
+    const after = held.sources.map(afterOf).find(Boolean);
+    if (!after) return;
+    held.since = after;
+    held.carried = held.sources.filter((source) => afterOf(source) === after);
+    for (const source of held.carried) held.fresh.delete(source);
+    this.#emit({ type: "reset", sources: held.carried, reason: "resumed", after });
+  }
+
   #drop(held: Held): void {
     held.stopPolling();
     this.#held.delete(held.id);
@@ -274,15 +294,16 @@ export class Leader {
 
   /** Go on with other topics: those that have been opened from the cursor, the others anew. */
   #change(held: Held, sources: Source[]): void {
-    const opened = held.cursor && !isInside(held.cursor) ? held.sources : held.carried;
-    const since = held.cursor.split("~")[0] || held.since;
+    const [since, opened] = this.#mirror.openedBy(held);
+    const isNew = (source: Source) => held.fresh.has(source) || held.again.has(source);
     held.carried = since
-      ? opened.filter((source) => sources.includes(source) && !held.fresh.has(source))
+      ? opened.filter((source) => sources.includes(source) && !isNew(source))
       : [];
     held.since = held.carried.length ? since : "";
     held.cursor = "";
     held.sources = sources;
     held.fresh = new Set(sources.filter((source) => !held.carried.includes(source)));
+    held.again.clear();
     held.stream.input({ type: "restart" });
   }
 
@@ -310,7 +331,7 @@ export class Leader {
     const now = this.#host.now();
     let items: (readonly [Source, Block])[] = [];
     const ended = new Map<Source, string | null>();
-    const flush = () => {
+    const flush = (cursor: string | null) => {
       if (cursor !== null) held.cursor = cursor;
       const isEdge = isPath(held.sources[0] ?? "") || !cursor || !isInside(cursor);
       if (held.openingUntil !== null && (isEdge || now > held.openingUntil))
@@ -322,7 +343,8 @@ export class Leader {
     for (const raw of blocks) {
       if (raw.event === "stream:position") continue;
       if (raw.event === "stream:reset") {
-        flush();
+        // The position is that after the whole chunk.
+        flush(null);
         const reason = String(parsed(raw.data)?.reason ?? "unknown");
         this.#emit({ type: "reset", sources: held.sources, reason });
         ended.clear();
@@ -338,7 +360,7 @@ export class Leader {
         if (block.event === "error" && !block.id) ended.set(source, String(block.data?.message));
       }
     }
-    flush();
+    flush(cursor);
     for (const [source, reason] of ended) this.#emit({ type: "ended", sources: [source], reason });
     if (ended.size) this.#settleSoon();
   }
@@ -381,6 +403,8 @@ export class Leader {
     held.cursor = held.since = "";
     held.carried = [];
     held.fresh = new Set(held.sources);
+    // No position of the stream belongs to what is polled.
+    this.#place();
     const at = this.#host.now();
     const items = poll
       .blocks(JSON.parse(text))

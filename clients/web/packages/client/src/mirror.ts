@@ -30,15 +30,30 @@ export type Delivery =
       /** Whether more of a snapshot follows: nothing is shown before its end, or 100 ms. */
       readonly opening: boolean;
     }
-  | { readonly type: "reset"; readonly sources: readonly Source[]; readonly reason: string }
+  | {
+      readonly type: "reset";
+      readonly sources: readonly Source[];
+      readonly reason: string;
+      /** The position that the sources go on from, which only some subscribers know; else empty. */
+      readonly after?: string;
+    }
   | { readonly type: "ended"; readonly sources: readonly Source[]; readonly reason: string | null }
   | { readonly type: "places"; readonly places: readonly StreamPlace[] }
   | { readonly type: "connection"; readonly connection: Partial<Connection> };
 
+/** What some tab wants; `visible` if it is on a screen. */
+export interface Wish {
+  readonly source: Source;
+  readonly visible: boolean;
+  /** The position that the subscriber can go on from; empty for none. */
+  after: string;
+}
+
 interface SourceState {
   blocks: Block[];
-  /** Whether `blocks` has everything since the snapshot. */
+  /** Whether `blocks` has everything since the snapshot, or since `after`. */
   isWhole: boolean;
+  after: string;
   ended: string | null | undefined;
 }
 
@@ -50,21 +65,28 @@ export interface Copy {
 }
 
 interface Watcher {
-  readonly source: Source;
+  readonly wish: Wish;
   readonly observer: Observer;
+  /** Whether it has been told where its blocks begin. */
+  isServed: boolean;
   pending: Block[];
   reset: string | null;
   ended: string | null | undefined;
 }
 
 const MAX_BLOCKS = 20_000;
+/** A list changes for as long as its page is open; its snapshot is smaller than so many changes. */
+const MAX_CHANGES = 1_000;
 const MAX_RECENT = 100;
 const MAX_ENDED = 20;
 const CATCH_UP_MS = 100;
+const RESUMED = "resumed";
 
 /** Sources that begin with what comes, so only their newest blocks are kept. */
 const isWithoutSnapshot = (source: Source) =>
   source === "feed" || source.startsWith("/api/realtime/events");
+
+const isOfOneRun = (source: Source) => /^(execution:|\/.*\/executions\/)/.test(source);
 
 export const IDLE: Connection = {
   state: "disconnected",
@@ -117,18 +139,54 @@ export class Mirror {
     return this.#sources.get(source)?.ended !== undefined;
   }
 
-  watch(source: Source, observer: Observer): () => void {
-    const state = this.#sources.get(source);
+  /** The position that a source's blocks go on from; empty if they begin with the snapshot. */
+  after(source: Source): string {
+    return this.#sources.get(source)?.after ?? "";
+  }
+
+  /** Return the position of a stream, and the sources that have been opened at it. */
+  openedBy({ cursor, since, sources, carried }: StreamPlace): [string, readonly Source[]] {
+    // The id of a position in an opening names what has been opened after a tilde.
+    const [position, inside] = cursor.split("~");
+    return [position || since, position && inside === undefined ? sources : carried];
+  }
+
+  /** Return the position after the blocks that all watchers of a source have; null if unknown. */
+  position(source: Source): string | null {
+    const place = this.places.find(({ sources }) => sources.includes(source));
+    if (!place || this.#of(source).some(({ pending, reset }) => pending.length || reset))
+      return null;
+    const [position, opened] = this.openedBy(place);
+    return (opened.includes(source) && position) || null;
+  }
+
+  watch(wish: Wish, observer: Observer): () => void {
     const watcher: Watcher = {
-      source,
+      wish,
       observer,
-      pending: state?.isWhole ? [...state.blocks] : [],
-      reset: state?.isWhole ? "opened" : null,
-      ended: state?.isWhole ? state.ended : undefined,
+      isServed: false,
+      pending: [],
+      reset: null,
+      ended: undefined,
     };
     this.#watchers.add(watcher);
-    if (state?.isWhole) this.#schedule(false);
+    this.#serve(watcher, "opened");
+    this.#schedule(false);
     return () => this.#watchers.delete(watcher);
+  }
+
+  /** Begin with all blocks of a source, if they are here and the watcher knows what was before. */
+  #serve(watcher: Watcher, reason: string): void {
+    const { wish } = watcher;
+    const state = this.#sources.get(wish.source);
+    if (!state?.isWhole) return;
+    const { after, blocks, ended } = state;
+    watcher.isServed = !after || after === wish.after;
+    watcher.pending = watcher.isServed ? [...blocks] : [];
+    watcher.reset = watcher.isServed ? (after ? RESUMED : reason) : null;
+    watcher.ended = ended;
+    // Now it has not what was before the position any more.
+    if (!after) wish.after = "";
   }
 
   apply(delivery: Delivery): void {
@@ -137,7 +195,8 @@ export class Mirror {
         this.#blocks(delivery);
         break;
       case "reset":
-        for (const source of delivery.sources) this.#reset(source, delivery.reason);
+        for (const source of delivery.sources)
+          this.#reset(source, delivery.reason, delivery.after ?? "");
         break;
       case "ended":
         for (const source of delivery.sources) this.#end(source, delivery.reason);
@@ -166,13 +225,7 @@ export class Mirror {
     for (const [source, state] of copy.sources) this.#sources.set(source, { ...state });
     this.places = copy.places;
     this.#connect(copy.connection);
-    for (const watcher of this.#watchers) {
-      const state = this.#sources.get(watcher.source);
-      if (!state?.isWhole) continue;
-      watcher.reset = "opened";
-      watcher.pending = [...state.blocks];
-      watcher.ended = state.ended;
-    }
+    for (const watcher of this.#watchers) this.#serve(watcher, "opened");
     this.#schedule(false);
   }
 
@@ -184,7 +237,7 @@ export class Mirror {
   }
 
   #of(source: Source): Watcher[] {
-    return [...this.#watchers].filter((watcher) => watcher.source === source);
+    return [...this.#watchers].filter(({ wish }) => wish.source === source);
   }
 
   #blocks({ stream, cursor, items, opening }: Delivery & { type: "blocks" }): void {
@@ -196,12 +249,12 @@ export class Mirror {
         if (state.blocks.length > 2 * MAX_RECENT) state.blocks.splice(0, MAX_RECENT);
       } else if (state.isWhole) {
         state.blocks.push(block);
-        if (state.blocks.length > MAX_BLOCKS) {
+        if (state.blocks.length > (isOfOneRun(source) ? MAX_BLOCKS : MAX_CHANGES)) {
           state.blocks = [];
           state.isWhole = false;
         }
       }
-      for (const watcher of this.#of(source)) watcher.pending.push(block);
+      for (const watcher of this.#of(source)) if (watcher.isServed) watcher.pending.push(block);
     }
     if (cursor !== null) {
       this.places = this.places.map((place) =>
@@ -231,19 +284,15 @@ export class Mirror {
         this.#sources.delete(entry[0]);
   }
 
-  #reset(source: Source, reason: string): void {
-    this.#sources.set(source, { blocks: [], isWhole: true, ended: undefined });
-    for (const watcher of this.#of(source)) {
-      watcher.reset = reason;
-      watcher.pending = [];
-      watcher.ended = undefined;
-    }
+  #reset(source: Source, reason: string, after: string): void {
+    this.#sources.set(source, { blocks: [], isWhole: true, after, ended: undefined });
+    for (const watcher of this.#of(source)) this.#serve(watcher, reason);
   }
 
   #end(source: Source, reason: string | null): void {
     const state = this.#sources.get(source);
     if (state === undefined)
-      this.#sources.set(source, { blocks: [], isWhole: true, ended: reason });
+      this.#sources.set(source, { blocks: [], isWhole: true, after: "", ended: reason });
     else state.ended = reason;
     for (const watcher of this.#of(source)) watcher.ended = reason;
     this.#schedule(false);

@@ -35,6 +35,9 @@ export function urlOf(template: string, { path = {}, query = {} }: RequestParts)
   return given.length ? `${filled}?${text}` : filled;
 }
 
+/** Return a random key; `randomUUID` exists only on pages from HTTPS or this machine. */
+const newKey = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
+
 export async function send(
   host: Host,
   credentials: Credentials,
@@ -45,7 +48,7 @@ export async function send(
   const [method = "GET", template = ""] = route.split(" ");
   const { body, signal } = parts;
   // A body of a POST may reach the server twice, by a retry here or in a proxy.
-  const key = parts.idempotencyKey ?? (method === "POST" ? crypto.randomUUID() : undefined);
+  const key = parts.idempotencyKey ?? (method === "POST" ? newKey() : undefined);
   const request = async () =>
     host.fetch(baseUrl + urlOf(template, parts), {
       method,

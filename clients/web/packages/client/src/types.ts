@@ -374,6 +374,10 @@ export interface TailraceClient {
   view<T>(sources: readonly Source[], reducer: () => Reducer<T>): Store<T>;
   /** Receive the blocks of a source; sources that are `hidden` are opened last. */
   observe(source: Source, observer: Observer, options?: ObserveOptions): () => void;
+  /** Return the position after the blocks of a topic that its subscribers have; null if unknown. */
+  position(source: Source): string | null;
+  /** Start what holds the streams, so that the first subscriber does not wait for it. */
+  prepare(): void;
   /** Close all streams until `reconnect`. */
   disconnect(): void;
   /** Reconnect at once; also leaves polling. */
@@ -385,4 +389,10 @@ export interface TailraceClient {
 export interface ObserveOptions {
   /** Whether the subscriber is on the screen. Default true. */
   readonly visible?: boolean;
+  /**
+   * A `position` of an execution's topic whose earlier blocks the subscriber has: the stream goes on
+   * after it. A reset with the reason `resumed` voids what came after it; any other reset voids the
+   * earlier blocks as well.
+   */
+  readonly after?: string;
 }

@@ -110,6 +110,22 @@ test("a tab that comes late is served without a request", async () => {
   server.check();
 });
 
+test("a tab that is prepared holds the streams before anything is subscribed", async () => {
+  const { world, browser } = new Server();
+  const tab = browser.tab();
+  const parts = { host: tab.host(world), shared: tab, startWorker: null };
+  const client = world.client({ sharing: "locks" }, parts);
+  client.prepare();
+  await world.pass(200);
+  expect(client.connection.get().leads).toBe(true);
+  expect(world.connections).toHaveLength(0);
+  client.observe("runs", new Notes());
+  client.observe("paused", new Notes());
+  await world.pass(0);
+  expect(world.connections).toHaveLength(1);
+  expect(world.stream.topics).toEqual(["paused", "runs"]);
+});
+
 const endings: [string, (page: Page) => void][] = [
   ["killed", ({ tab }) => tab.kill()],
   [

@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { note, World } from "./world.js";
 
 const RETRY = "retry: 200\n";
@@ -244,6 +244,20 @@ test("requests that fail together share one refresh", async () => {
   const answers = await Promise.all([1, 2, 3].map(() => client.request("GET /api/v1/workflows")));
   expect(answers).toHaveLength(3);
   expect(tokens).toBe(2);
+});
+
+test("commands have keys of their own, also on a page that came without HTTPS", async () => {
+  const { getRandomValues } = crypto;
+  vi.stubGlobal("crypto", { getRandomValues: getRandomValues.bind(crypto) });
+  const world = new World();
+  world.serve = (connection) => connection.json({});
+  const route = "POST /api/v1/executions/{execution_id}/pause";
+  for (let each = 0; each < 2; each++)
+    await world.client().request(route, { path: { execution_id: "e" } });
+  vi.unstubAllGlobals();
+  const keys = world.connections.map(({ headers }) => headers.get("Idempotency-Key"));
+  expect(new Set(keys).size).toBe(2);
+  expect(keys[0]).toMatch(/^\d+-\d+-\d+-\d+$/);
 });
 
 test("a half-open connection is dead a second after the timeout", async () => {
@@ -504,4 +518,23 @@ test("the package is imported where there is no window", async () => {
   const client = createClient();
   expect(client.connection.get().state).toBe("disconnected");
   expect(client.run("e1").get().phase).toBe("loading");
+});
+
+test("of a list a thousand changes are kept; then a later subscriber begins with a snapshot", async () => {
+  const { world, client, notes } = await live();
+  const change = (id: number) => world.stream.topic("paused", "workflow.resumed", {}, `${id}`);
+  for (let id = 2; id <= 1_000; id++) change(id);
+  await world.pass(50);
+  const [early] = note(client, "paused");
+  await world.pass(100);
+  expect(early.ids).toHaveLength(1_000);
+  expect(world.streams).toHaveLength(1);
+  for (let id = 1_001; id <= 1_100; id++) change(id);
+  await world.pass(50);
+  const [late] = note(client, "paused");
+  await world.pass(100);
+  expect(world.streams).toHaveLength(2);
+  world.stream.open().topic("paused", "paused.initial", {}, "2000");
+  await world.pass(100);
+  for (const each of [notes, early, late]) expect(each.ids).toEqual(["2000"]);
 });

@@ -1,5 +1,13 @@
 import { useConnection, useInbox } from "@tailrace/react";
-import { lazy, type ReactNode, Suspense, useEffect, useRef, useState } from "react";
+import {
+  lazy,
+  type ReactNode,
+  Suspense,
+  useEffect,
+  useRef,
+  useState,
+  useSyncExternalStore,
+} from "react";
 import type { Connection } from "./data/live.ts";
 import { Only, type Scope, useMay, useMe } from "./data/me.tsx";
 import { session } from "./data/session.ts";
@@ -166,8 +174,14 @@ function focusMain(): void {
 function Nav({ page }: { page: string }) {
   const { total } = useInbox();
   const isOperator = useMay("operator");
+  const bar = useRef<HTMLElement>(null);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: another page has another link
+  useEffect(() => {
+    const link = bar.current?.querySelector("[aria-current]");
+    link?.scrollIntoView?.({ block: "nearest", inline: "center" });
+  }, [page]);
   return (
-    <nav className="nav" aria-label="Pages">
+    <nav className="nav" aria-label="Pages" ref={bar}>
       {PAGES.filter(([, , , , scope]) => !scope || isOperator).map(([path, name, Icon]) => (
         <Link
           key={path}
@@ -205,8 +219,22 @@ function wordsOf({ state, detail }: Connection): [status: string, word: string, 
 
 const OLD = "What you see may be old; it catches up by itself.";
 
-function LiveBadge() {
+function watchNetwork(changed: () => void): () => void {
+  const stop = new AbortController();
+  addEventListener("online", changed, { signal: stop.signal });
+  addEventListener("offline", changed, { signal: stop.signal });
+  return () => stop.abort();
+}
+
+/** The state of the streams; a computer without a network is offline before they notice. */
+function useShownConnection(): Connection {
   const connection = useConnection();
+  const isOnline = useSyncExternalStore(watchNetwork, () => navigator.onLine);
+  return isOnline ? connection : { ...connection, detail: "offline" };
+}
+
+function LiveBadge() {
+  const connection = useShownConnection();
   const [status, word] = wordsOf(connection);
   const { tabs, streams } = connection;
   return (
@@ -226,7 +254,7 @@ function LiveBadge() {
 }
 
 function Outage() {
-  const connection = useConnection();
+  const connection = useShownConnection();
   const [status, , text] = wordsOf(connection);
   if (!text || connection.detail === "unauthorized") return null;
   return (

@@ -9,9 +9,9 @@ import { createRoot } from "react-dom/client";
 import { App } from "./App.tsx";
 import { client } from "./data/api.ts";
 import { tailrace } from "./data/live.ts";
-import { applyTheme } from "./ui/theme.ts";
+import { opened } from "./start.ts";
 
-applyTheme();
+await opened;
 const root = document.getElementById("root");
 if (root) {
   createRoot(root).render(

@@ -1,30 +1,13 @@
 import { type AnchorHTMLAttributes, useSyncExternalStore } from "react";
-
-/** Where the page is: the fragment of the URL, so that one path of the server is enough. */
-export interface Place {
-  path: string[];
-  query: URLSearchParams;
-}
-
-function read(): string {
-  return location.hash.replace(/^#/, "") || "/";
-}
+import { fragment, type Place, parse } from "./place.ts";
 
 function subscribe(changed: () => void): () => void {
   addEventListener("hashchange", changed);
   return () => removeEventListener("hashchange", changed);
 }
 
-export function parse(text: string): Place {
-  const [path = "", query = ""] = text.split("?", 2);
-  return {
-    path: path.split("/").filter(Boolean).map(decodeURIComponent),
-    query: new URLSearchParams(query),
-  };
-}
-
 export function usePlace(): Place {
-  return parse(useSyncExternalStore(subscribe, read));
+  return parse(useSyncExternalStore(subscribe, fragment));
 }
 
 export function href(...parts: string[]): string {
@@ -33,7 +16,7 @@ export function href(...parts: string[]): string {
 
 /** Return a link to the present path with other query values; an empty value removes one. */
 export function withQuery(change: Record<string, string>): string {
-  const place = parse(read());
+  const place = parse(fragment());
   for (const [name, value] of Object.entries(change)) {
     if (value) place.query.set(name, value);
     else place.query.delete(name);

@@ -47,3 +47,18 @@ test("a moment stays as it is while the run goes on", () => {
   expect(before.steps.get("s0")?.status).toBe("running");
   expect(history.latest.steps.get("s0")?.status).toBe("success");
 });
+
+test("after a cut the same events lead to the same states", () => {
+  const all = events(600);
+  const [whole, cut] = [new History(), new History()];
+  for (const event of all) whole.add(event);
+  for (const count of [1, 256, 300, 1_024]) {
+    for (const event of all.slice(cut.events.length)) cut.add(event);
+    cut.cut(count);
+    expect(cut.events).toEqual(all.slice(0, count));
+    expect(cut.latest).toEqual(whole.at(count));
+    for (const event of all.slice(count)) cut.add(event);
+    expect(cut.latest).toEqual(whole.latest);
+    expect(cut.at(700)).toEqual(whole.at(700));
+  }
+});

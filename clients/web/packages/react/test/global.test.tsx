@@ -1,5 +1,5 @@
 // @vitest-environment jsdom
-import { act, createElement } from "react";
+import { act, createElement, useRef } from "react";
 import { createRoot } from "react-dom/client";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { World } from "../../client/test/world.js";
@@ -11,6 +11,7 @@ import {
   type PipelineStatus,
   pipelineSSEManager,
   useMultiplePipelineState,
+  useOnScreen,
   usePipelineMonitoring,
   usePipelineStateSSE,
   useSSEFallbackState,
@@ -213,14 +214,18 @@ test("without SSE the adapter polls, and opens no stream", async () => {
   configure({ sse: true });
 });
 
-test("an element shows a run, and closes its stream when it leaves the page", async () => {
-  // jsdom has no style sheets of documents' own.
+/** jsdom has no style sheets of documents' own. */
+function stubStyleSheets(): void {
   vi.stubGlobal(
     "CSSStyleSheet",
     class {
       replaceSync() {}
     },
   );
+}
+
+test("an element shows a run, and closes its stream when it leaves the page", async () => {
+  stubStyleSheets();
   const run = document.createElement("tailrace-run");
   run.setAttribute("execution", `e${number}`);
   run.setAttribute("organization", "elements");
@@ -241,4 +246,72 @@ test("an element shows a run, and closes its stream when it leaves the page", as
   await until(() => expect(text()).toContain("Weave: runningspinrunning"));
   run.remove();
   await until(() => expect(world.live).toHaveLength(0));
+});
+
+test("elements list what waits for a decision, send it, and show how the streams are doing", async () => {
+  stubStyleSheets();
+  const [inbox, badge] = ["tailrace-inbox", "tailrace-badge"].map((name) => {
+    const element = document.createElement(name);
+    element.setAttribute("base-url", "http://tailrace.test");
+    return document.body.appendChild(element);
+  });
+  const text = (element: Element | undefined) => element?.shadowRoot?.textContent ?? "";
+  expect(text(inbox)).toContain("Loading");
+  await until(() => expect(world.live[0]?.topics).toEqual(["feed", "paused"]));
+  const entry = (executionId: string, waitingFor: string[]) => ({
+    ...{ executionId, workflowId: "order", workflowName: "Order", pausedAt: "approve" },
+    ...{ pausedTime: timestamp, waitingFor, timeoutAt: null, variables: {}, reason: "amount" },
+  });
+  const pausedWorkflows = [entry("e1", []), entry("e2", ["orders.paid"])];
+  world.live[0]?.open().topic("paused", "paused.initial", { pausedWorkflows }, "1");
+  await until(() => expect(text(inbox)).toContain("Order: approveamount, orders.paid"));
+  await until(() => expect(text(badge)).toBe("Live · 1 tab · 1 stream"));
+  // Only a wait without triggers has buttons.
+  const buttons = [...(inbox?.shadowRoot?.querySelectorAll("button") ?? [])];
+  expect(buttons.map((button) => button.textContent)).toEqual(["Approve", "Reject"]);
+  const fetched = vi.spyOn(world, "fetch");
+  const failed = vi.fn();
+  document.body.addEventListener("tailrace-error", failed, { once: true });
+  buttons[1]?.click();
+  await until(() => expect(fetched).toHaveBeenCalledTimes(1));
+  const [url, init] = fetched.mock.calls[0] ?? [];
+  expect(url).toMatch(/\/api\/v1\/executions\/e1\/resume$/);
+  expect(JSON.parse(String(init?.body))).toEqual({ node_id: "approve", decision: "rejected" });
+  // A refused decision can be sent again.
+  expect(buttons[1]?.disabled).toBe(true);
+  world.connections.at(-1)?.reject(409);
+  await until(() => expect(failed).toHaveBeenCalledTimes(1));
+  expect(buttons[1]?.disabled).toBe(false);
+  for (const element of [inbox, badge]) element?.remove();
+  await until(() => expect(world.live).toHaveLength(0));
+});
+
+test("a pipeline that is off the screen is followed, and not urgent", async () => {
+  configure({ sse: true });
+  let notify: (entries: { isIntersecting: boolean }[]) => void = () => {};
+  vi.stubGlobal(
+    "IntersectionObserver",
+    class {
+      constructor(callback: typeof notify) {
+        notify = callback;
+      }
+      observe() {}
+      disconnect() {}
+    },
+  );
+  await act(async () =>
+    root.render(
+      createElement(function Card() {
+        const card = useRef<HTMLDivElement>(null);
+        usePipelineMonitoring(["b"], useOnScreen(card));
+        usePipelineMonitoring(["a"]);
+        return createElement("div", { ref: card });
+      }),
+    ),
+  );
+  await until(() => expect(world.streams).toHaveLength(1));
+  expect(world.stream.url.searchParams.get("visible")).toBeNull();
+  await act(async () => notify([{ isIntersecting: false }]));
+  await until(() => expect(world.stream.url.searchParams.get("visible")).toBe("a"));
+  expect(world.stream.url.searchParams.get("pipelineIds")).toBe("a,b");
 });

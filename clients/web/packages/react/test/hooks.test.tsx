@@ -8,10 +8,12 @@ import {
 import {
   useCommand,
   useConnection,
+  useFeed,
   useInbox,
   usePipelines,
   useRun,
   useRuns,
+  useStats,
 } from "../src/index.js";
 import { RealTimeFeedback, useSSEUpdates } from "../src/merchant-feed.js";
 import { PausedWorkflows } from "../src/paused-workflows.js";
@@ -76,15 +78,19 @@ test("fifty components that mount in one tick share a connection", async () => {
   expect(page.world.streams).toHaveLength(1);
 });
 
-test("a run, the runs and pipelines are followed over one stream", async () => {
+test("a run, the runs, pipelines, the feed and statistics are followed over one stream", async () => {
   function Everything() {
     const { state } = useRun("e1");
     const { runs } = useRuns();
     const { statuses } = usePipelines(["a", "b"]);
-    return <p>{[state?.status, runs.length, statuses.get("a"), useConnection().state].join()}</p>;
+    const { events } = useFeed();
+    const { stats } = useStats();
+    const counts = [runs.length, statuses.get("a"), events.length, stats?.active_runs];
+    return <p>{[state?.status, ...counts, useConnection().state].join()}</p>;
   }
   await page.render(<Everything />);
-  expect(page.world.stream.topics).toEqual(["execution:e1", "pipeline:a", "pipeline:b", "runs"]);
+  const topics = ["execution:e1", "feed", "pipeline:a", "pipeline:b", "runs", "stats"];
+  expect(page.world.stream.topics).toEqual(topics);
   const { stream } = page.world;
   stream.open();
   const queued = { execution_id: "e1", workflow_id: "w", workflow_name: "W", version: 1 };
@@ -97,8 +103,12 @@ test("a run, the runs and pipelines are followed over one stream", async () => {
     "2",
   );
   stream.topic("runs", "runs.initial", { runs: [{ execution_id: "e1", status: "queued" }] }, "3");
+  stream.topic("feed", "stage", { type: "stage", poId: "1" }, "");
+  const none = { completed: 0, failed: 0, cancelled: 0 };
+  const stats = { active_runs: 3, ended: none, last_hour: none, success_rate: null, workflows: [] };
+  stream.topic("stats", "stats.initial", { ...stats, timestamp: 1 }, "4");
   await page.pass(200);
-  expect(page.text).toBe("queued,1,idle,connected");
+  expect(page.text).toBe("queued,1,idle,1,3,connected");
 });
 
 test("a command goes out with a key of its own, and a failure is shown", async () => {
@@ -240,6 +250,51 @@ test("the nodes of a flow run one by one, and a toast tells how it ended", async
   await send("execution:completed", { execution_id: "e1", execution_time_ms: 5 }, "6");
   expect(toast).toHaveBeenCalledWith("Workflow executed successfully!", "success");
   expect(flow).toMatchObject({ isExecuting: false, error: null, progress: 100 });
+});
+
+test("several flows run at once; the newest is paused, resumed and reported", async () => {
+  let flow: ReturnType<typeof useFlowExecution> | undefined;
+  function Editor() {
+    const [nodes, setNodes] = useState<{ id: string; data?: { status?: string } }[]>([{ id: "a" }]);
+    flow = useFlowExecution(nodes, setNodes);
+    return <p>{nodes.map(({ data }) => data?.status).join()}</p>;
+  }
+  await page.render(<Editor />);
+  for (const execution_id of ["e1", "e2"]) {
+    await page.do(() => void flow?.execute("w"));
+    await page.pass(20);
+    page.request.json({ execution_id, status: "queued", stream_url: "" });
+    await page.pass(200);
+  }
+  expect(page.world.live).toHaveLength(1);
+  expect(page.world.stream.topics).toEqual(["execution:e1", "execution:e2"]);
+  page.world.stream.open();
+  const send = async (id: string, type: string, data: object, position: string) => {
+    const run = `execution:${id}`;
+    page.world.stream.topic(run, type, { type, data, timestamp: at }, position);
+    await page.pass(150);
+  };
+  for (const id of ["e1", "e2"])
+    await send(id, "execution:queued", { execution_id: id, workflow_id: "w" }, `1-${id}`);
+  await page.do(() => void flow?.pause());
+  await page.pass(20);
+  expect(page.request.url.pathname).toBe("/api/v1/executions/e2/pause");
+  const paused = { execution_id: "e2", status: "paused", reason: "requested", requested: true };
+  await send("e2", "execution:paused", paused, "2");
+  expect(flow).toMatchObject({ executionId: "e2", isExecuting: true, isPaused: true });
+  await page.do(() => void flow?.resume());
+  await page.pass(20);
+  expect(page.request.url.pathname).toBe("/api/v1/executions/e2/resume");
+  await send("e2", "execution:resumed", { execution_id: "e2", status: "running" }, "3");
+  expect(flow?.isPaused).toBe(false);
+  // The end of the earlier one changes nothing but its nodes.
+  const step = { node_id: "a", node_type: "log", attempt: 1, started_at: at, completed_at: at };
+  await send("e1", "step:completed", { ...step, duration_ms: 1, output: 1 }, "4");
+  await send("e1", "execution:completed", { execution_id: "e1", execution_time_ms: 5 }, "5");
+  expect(page.text).toBe("success");
+  expect(flow).toMatchObject({ executionId: "e2", isExecuting: true });
+  await page.do(() => flow?.updateNodeStatus("a", "error"));
+  expect(page.text).toBe("error");
 });
 
 test("a flow that cannot start says why, and an error boundary offers another try", async () => {

@@ -1,4 +1,4 @@
-import { QueryClient } from "@tanstack/react-query";
+import { QueryClient } from "@tanstack/query-core";
 import { BASE, sessionHeaders } from "./session.ts";
 
 /** A refusal of the API: problem details, and what the request was. */
@@ -18,7 +18,9 @@ export class Problem extends Error {
 export async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
   const headers: Record<string, string> = { accept: "application/json", ...sessionHeaders() };
   if (body !== undefined) headers["content-type"] = "application/json";
-  if (method === "POST") headers["idempotency-key"] = crypto.randomUUID();
+  // `randomUUID` exists only on pages from HTTPS or this machine.
+  if (method === "POST")
+    headers["idempotency-key"] = crypto.getRandomValues(new Uint32Array(4)).join("-");
   let answer: Response;
   try {
     answer = await fetch(BASE + path, {

@@ -1,7 +1,16 @@
 /** Documents that several pages read. */
-import { useQuery } from "@tanstack/react-query";
+import { type UseQueryResult, useQuery } from "@tanstack/react-query";
+import { useEffect, useRef } from "react";
 import { every, get } from "./api.ts";
-import type { TenantStatistics, WorkflowDocument, WorkflowSummary } from "./types.ts";
+import type {
+  NodeType,
+  TenantStatistics,
+  Version,
+  WorkflowDocument,
+  WorkflowSummary,
+} from "./types.ts";
+
+const NO_TYPES: readonly NodeType[] = [];
 
 export function useStatistics() {
   return useQuery({
@@ -20,11 +29,53 @@ export function useWorkflows() {
   });
 }
 
+/** Return the types of nodes: the built-in ones, and those that workers have announced. */
+export function useNodeTypes(): readonly NodeType[] {
+  const { data } = useQuery({
+    queryKey: ["node-types"],
+    queryFn: () => get<{ node_types: NodeType[] }>("api/v1/node-types"),
+    staleTime: 30_000,
+  });
+  return data?.node_types ?? NO_TYPES;
+}
+
+/**
+ * Return why there is nothing to show: at the first failure, and until there is an answer. The query
+ * itself forgets its error whenever it asks again.
+ */
+export function useProblem(found: UseQueryResult<unknown, unknown>): unknown {
+  const last = useRef<unknown>(null);
+  if (found.data !== undefined) last.current = null;
+  else last.current = found.error ?? found.failureReason ?? last.current;
+  return last.current;
+}
+
+/** Return the names of workflows by id, also of those stored since: asked for when they appear. */
+export function useNames(seen: readonly { workflow_id: string }[] = []): Map<string, string> {
+  const { data, refetch, isFetching } = useWorkflows();
+  const names = new Map(data?.workflows.map((each) => [each.workflow_id, each.name]));
+  const unknown = data ? seen.find(({ workflow_id }) => !names.has(workflow_id))?.workflow_id : "";
+  // biome-ignore lint/correctness/useExhaustiveDependencies: one request for each unknown workflow
+  useEffect(() => {
+    if (unknown && !isFetching) void refetch();
+  }, [unknown]);
+  return names;
+}
+
 export function useWorkflow(id: string, version?: string) {
   return useQuery({
     queryKey: ["workflow", id, version ?? "newest"],
     queryFn: () =>
       get<WorkflowDocument>(`api/v1/workflows/${id}${version ? `?version=${version}` : ""}`),
     enabled: id !== "",
+  });
+}
+
+/** Return the newest versions of a workflow, newest first. */
+export function useVersions(id: string) {
+  return useQuery({
+    queryKey: ["versions", id],
+    queryFn: () => get<{ versions: Version[] }>(`api/v1/workflows/${id}/versions?limit=200`),
+    staleTime: 0,
   });
 }

@@ -22,6 +22,7 @@ export interface RunSummary {
   error: string | null;
   parent?: string | null;
   rerun_of?: string | null;
+  waits?: number;
 }
 
 export interface WaitingFor {
@@ -65,6 +66,13 @@ export interface WorkflowSummary {
   name: string;
 }
 
+export interface NodeType {
+  type: string;
+  summary: string;
+  /** The schema of the parameters. */
+  parameters: Schema;
+}
+
 export interface NodeDefinition {
   type: string;
   name?: string;
@@ -86,6 +94,8 @@ export interface Definition {
 export interface WorkflowDocument extends WorkflowSummary {
   definition: Definition;
 }
+
+export type { Version } from "@tailrace/client";
 
 export interface GraphDocument {
   nodes: { id: string; type: string; name: string; stage: string | null }[];

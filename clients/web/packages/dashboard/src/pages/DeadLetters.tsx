@@ -60,7 +60,7 @@ export default function DeadLetters() {
                 ["Queue", "hide-narrow"],
                 "Error",
                 ["Deliveries", "num hide-narrow"],
-                "Died",
+                ["Died", "hide-narrow"],
                 "",
               ]}
             >
@@ -79,11 +79,11 @@ export default function DeadLetters() {
                   <td className="clip hide-narrow">
                     <code>{letter.queue}</code>
                   </td>
-                  <td className="clip log-error" title={letter.error}>
+                  <td className="clip fill log-error" title={letter.error}>
                     {letter.error}
                   </td>
                   <td className="num muted hide-narrow">{letter.deliveries}</td>
-                  <td className="muted">
+                  <td className="muted hide-narrow">
                     <Ago at={letter.died_at} />
                   </td>
                   <td className="num nowrap">
@@ -92,7 +92,7 @@ export default function DeadLetters() {
                       done="Back on its queue"
                       label={`Replay job ${letter.id}`}
                     >
-                      <icons.Again /> Replay
+                      <icons.Again /> <span className="hide-narrow">Replay</span>
                     </Command>{" "}
                     <Command
                       run={() => act("DELETE", `api/v1/dead-letters/${letter.id}`)}

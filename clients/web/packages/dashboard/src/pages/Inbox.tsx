@@ -3,8 +3,8 @@ import { useQuery } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
 import { get } from "../data/api.ts";
 import { Only } from "../data/me.tsx";
-import { useNow } from "../data/store.ts";
 import type { PausedEntry, RunDocument } from "../data/types.ts";
+import { useNow } from "../data/useStore.ts";
 import { go, href, usePlace, withQuery } from "../router.tsx";
 import { DecisionForm, NoDecision } from "../run/DecisionForm.tsx";
 import { count, duration, until } from "../ui/format.ts";
@@ -20,13 +20,15 @@ export default function Inbox() {
   const { ready, entries, total } = useInbox();
   const { query } = usePlace();
   const key = query.get("entry");
-  const found = entries.find((entry) => keyOf(entry) === key);
-  // An entry that was just decided stays until another one is chosen, with its receipt.
+  // What is shown stays until another entry is chosen. One that arrives must not take its place
+  // under the hand that decides, and one that was decided shows its receipt.
   const [kept, setKept] = useState<PausedEntry | null>(null);
-  useEffect(() => {
-    if (found) setKept(found);
-  }, [found]);
-  const chosen = found ?? (kept && keyOf(kept) === key ? kept : (entries[0] ?? null));
+  const keptKey = kept && keyOf(kept);
+  const wanted = key ?? keptKey;
+  const entryOf = (each: string | null) => entries.find((entry) => keyOf(entry) === each);
+  const rest = wanted === keptKey ? kept : entryOf(keptKey);
+  const chosen = entryOf(wanted) ?? rest ?? entries[0] ?? null;
+  useEffect(() => setKept(chosen), [chosen]);
   const choose = (entry: PausedEntry) => go(withQuery({ entry: keyOf(entry) }), true);
   return (
     <div className="page">
@@ -72,7 +74,6 @@ export default function Inbox() {
             key={keyOf(chosen)}
             entry={chosen}
             isOver={!entries.some((entry) => keyOf(entry) === keyOf(chosen))}
-            keep={() => choose(chosen)}
           />
         </div>
       ) : null}
@@ -102,7 +103,7 @@ function Entry(props: { entry: PausedEntry; isChosen: boolean; choose: () => voi
         <span className="clip muted">
           {entry.reason || entry.pausedAt} · {entry.workflowName}
         </span>
-        <span className="small is-waiting" style={{ color: "var(--c)" }}>
+        <span className="small due">
           {entry.timeoutAt ? `decide ${until(entry.timeoutAt, now)}` : "no limit"}
         </span>
       </button>
@@ -110,15 +111,7 @@ function Entry(props: { entry: PausedEntry; isChosen: boolean; choose: () => voi
   );
 }
 
-function Detail({
-  entry,
-  isOver,
-  keep,
-}: {
-  entry: PausedEntry;
-  isOver: boolean;
-  keep: () => void;
-}) {
+function Detail({ entry, isOver }: { entry: PausedEntry; isOver: boolean }) {
   const now = useNow();
   const run = useQuery({
     queryKey: ["run", entry.executionId],
@@ -180,7 +173,6 @@ function Detail({
               nodeId={entry.pausedAt}
               schema={step?.waiting_for?.form}
               isOver={isOver}
-              onSent={keep}
             />
           </Only>
         )}

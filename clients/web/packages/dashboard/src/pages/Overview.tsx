@@ -1,29 +1,31 @@
 import { useInbox } from "@tailrace/react";
+import { client } from "../data/api.ts";
 import { useRunList } from "../data/hooks.ts";
-import { useStatistics, useWorkflows } from "../data/queries.ts";
-import { useNow } from "../data/store.ts";
+import { useNames, useProblem, useStatistics } from "../data/queries.ts";
+import { useNow } from "../data/useStore.ts";
 import { href } from "../router.tsx";
 import { duration, percent, until } from "../ui/format.ts";
 import { Empty, Failure, Loading, Title } from "../ui/parts.tsx";
 import { gistOf } from "./gist.ts";
-import { namesOf, RunTable } from "./Runs.tsx";
+import { RunTable } from "./Runs.tsx";
 import { Spark } from "./Spark.tsx";
 
 export default function Overview() {
   const stats = useStatistics();
   const runs = useRunList({ limit: 12 });
   const failed = useRunList({ status: "failed", limit: 6 });
-  const workflows = useWorkflows();
   const inbox = useInbox();
   const now = useNow();
-  const names = namesOf(workflows.data?.workflows);
+  const names = useNames(runs.data?.runs);
   const numbers = stats.data;
+  const problems = [useProblem(stats), useProblem(runs)];
+  const problem = problems.find(Boolean);
   return (
     <div className="page">
       <Title>Overview</Title>
-      {stats.isError ? (
+      {problem ? (
         <div className="card">
-          <Failure error={stats.error} retry={() => stats.refetch()} />
+          <Failure error={problem} retry={() => client.refetchQueries()} />
         </div>
       ) : null}
       <div className="tiles">
@@ -49,17 +51,20 @@ export default function Overview() {
           <span className="muted">Runs, p50 and p90</span>
           <b>
             {duration(numbers?.run_latency.p50_ms)}{" "}
-            <small className="muted">{duration(numbers?.run_latency.p90_ms)}</small>
+            {numbers?.run_latency.count ? (
+              <small className="muted">{duration(numbers.run_latency.p90_ms)}</small>
+            ) : null}
           </b>
         </a>
       </div>
       <div className="cols">
         <div className="stack">
-          <section className="card">
+          <section className="card scroll-x">
             <h2>
               Newest runs <span className="grow" /> <a href="#/runs">All runs</a>
             </h2>
-            {runs.isPending ? <Loading rows={6} /> : null}
+            {runs.isPending && !problem ? <Loading rows={6} /> : null}
+            {runs.isPending && problem ? <p className="none">Not known now.</p> : null}
             {runs.data?.runs.length ? (
               <RunTable runs={runs.data.runs} names={names} isShort />
             ) : null}
@@ -78,7 +83,13 @@ export default function Overview() {
           <section className="card">
             <h2>Runs that ended, last hour</h2>
             <div className="card-body">
-              {numbers ? <Spark minutes={numbers.throughput} /> : <Loading rows={2} />}
+              {numbers ? (
+                <Spark minutes={numbers.throughput} />
+              ) : problem ? (
+                <span className="muted">Not known now.</span>
+              ) : (
+                <Loading rows={2} />
+              )}
             </div>
           </section>
           <section className="card">
@@ -94,15 +105,18 @@ export default function Overview() {
                       location.hash = `#/inbox?entry=${entry.executionId}~${entry.pausedAt}`;
                     }}
                   >
-                    <span className="strong">{entry.reason || entry.pausedAt}</span>
+                    <span className="strong clip">{gistOf(entry)}</span>
                     <span className="muted small clip">
-                      {gistOf(entry)} · {until(entry.timeoutAt, now)}
+                      {entry.reason || entry.pausedAt} · {entry.workflowName}
+                    </span>
+                    <span className="small due">
+                      {entry.timeoutAt ? `decide ${until(entry.timeoutAt, now)}` : "no limit"}
                     </span>
                   </button>
                 </li>
               ))}
             </ul>
-            {inbox.ready && !inbox.entries.length ? <Empty title="Nothing waits" /> : null}
+            {inbox.ready && !inbox.entries.length ? <p className="none">Nothing waits.</p> : null}
           </section>
           <section className="card">
             <h2>Last failures</h2>
@@ -125,7 +139,7 @@ export default function Overview() {
                 ))}
               </ul>
             ) : (
-              <Empty title={failed.data ? "No run has failed" : "…"} />
+              <p className="none">{failed.data ? "No run has failed." : "Not known now."}</p>
             )}
           </section>
         </div>

@@ -1,4 +1,4 @@
-import { useStatistics } from "../data/queries.ts";
+import { useNames, useProblem, useStatistics } from "../data/queries.ts";
 import type { Latency } from "../data/types.ts";
 import { href } from "../router.tsx";
 import { count, duration, percent } from "../ui/format.ts";
@@ -9,13 +9,15 @@ import { Spark } from "./Spark.tsx";
 
 export default function Performance() {
   const stats = useStatistics();
+  const names = useNames(stats.data?.workflows);
+  const problem = useProblem(stats);
   if (!stats.data) {
     return (
       <div className="page">
         <Title>Performance</Title>
         <div className="card">
-          {stats.isError ? (
-            <Failure error={stats.error} retry={() => stats.refetch()} />
+          {problem ? (
+            <Failure error={problem} retry={() => stats.refetch()} />
           ) : (
             <Loading rows={8} />
           )}
@@ -84,7 +86,7 @@ export default function Performance() {
                       data-row=""
                       href={`${href("workflows", each.workflow_id)}?tab=nodes`}
                     >
-                      {each.workflow_id}
+                      {names.get(each.workflow_id) ?? each.workflow_id}
                     </a>
                   </td>
                   <td style={{ minWidth: 160 }}>

@@ -1,21 +1,24 @@
 import { progressOf } from "@tailrace/client";
 import { useQuery } from "@tanstack/react-query";
-import { lazy, type ReactNode, Suspense, useEffect, useMemo, useState } from "react";
+import { type ReactNode, useDeferredValue, useEffect, useMemo, useState } from "react";
 import { get, post } from "../data/api.ts";
 import { useMay } from "../data/me.tsx";
-import { useNow, useOwned, useStore } from "../data/store.ts";
 import type {
   GraphDocument,
   NodeStatistics,
   WorkflowDetails,
   WorkflowDocument,
 } from "../data/types.ts";
+import { useNow, useOwned, useStore } from "../data/useStore.ts";
 import { go, href, Link, usePlace, withQuery } from "../router.tsx";
 import { isEnded, nodeOf, pendingStep, type RunState, type Step, titleOf } from "../run/fold.ts";
 import { Gantt } from "../run/Gantt.tsx";
+import GraphView from "../run/GraphView.tsx";
+import { graphOf } from "../run/graph.ts";
 import { EventsList, LogsList, StepsList } from "../run/lists.tsx";
+import { storeOf } from "../run/opened.ts";
 import { RerunSheet } from "../run/RerunSheet.tsx";
-import { RunStore } from "../run/runStore.ts";
+import type { RunStore } from "../run/runStore.ts";
 import { Scrubber } from "../run/Scrubber.tsx";
 import { StepPanel } from "../run/StepPanel.tsx";
 import { whyOf } from "../run/why.ts";
@@ -25,8 +28,6 @@ import * as icons from "../ui/icons.tsx";
 import { JsonView } from "../ui/json.tsx";
 import { Command, Empty, Loading, Sheet, toast } from "../ui/parts.tsx";
 import { Pill } from "../ui/status.tsx";
-
-const GraphView = lazy(() => import("../run/GraphView.tsx"));
 
 const TABS = ["graph", "timeline", "steps", "logs", "events", "data", "definition"] as const;
 type Tab = (typeof TABS)[number];
@@ -43,17 +44,19 @@ const NAMES: Record<Tab, string> = {
 
 export default function RunPage({ id }: { id: string }) {
   const { query } = usePlace();
-  const store = useOwned(() => new RunStore(id, Number(query.get("at")) || null), id);
+  const store = useOwned(() => storeOf(id, query), id);
   const view = useStore(store.view);
   const { run } = view;
-  const known = useKnown(run);
   const tab = (TABS.find((each) => each === query.get("tab")) ?? "graph") as Tab;
   const selected = query.get("step");
+  const known = useKnown(run, tab === "definition" || selected !== null);
+  // Large parts are rendered in slices: a store's value would be rendered at once.
+  const calm = useDeferredValue(view);
   const select = useMemo(
     () => (step: string | null) => go(withQuery({ step: step ?? "" }), true),
     [],
   );
-  const steps = useMemo(() => listed(known.graph, run), [known.graph, run]);
+  const size = useMemo(() => sizeOf(known.graph, calm.run), [known.graph, calm.run]);
   const chosen = selected ? (run.steps.get(selected) ?? named(known.graph, selected)) : null;
   useEffect(() => {
     document.title = run.workflow_name ? `${run.workflow_name} · Tailrace` : "Run · Tailrace";
@@ -66,11 +69,11 @@ export default function RunPage({ id }: { id: string }) {
       </div>
     );
   }
-  const event = store.history.events[view.at - 1];
+  const event = store.history.events[calm.at - 1];
   const timeline = (isShort = false) => (
     <Gantt
-      run={run}
-      moment={view.isLive ? null : Date.parse(event?.timestamp ?? "")}
+      run={calm.run}
+      moment={calm.isLive ? null : Date.parse(event?.timestamp ?? "")}
       graph={known.graph}
       usual={known.usual}
       selected={selected}
@@ -83,9 +86,7 @@ export default function RunPage({ id }: { id: string }) {
       known.graph ? (
         <div className="graph-and-time">
           <div className="card">
-            <Suspense fallback={<Loading />}>
-              <GraphView graph={known.graph} store={store} selected={selected} onSelect={select} />
-            </Suspense>
+            <GraphView graph={known.graph} store={store} selected={selected} onSelect={select} />
           </div>
           {timeline(true)}
         </div>
@@ -101,12 +102,14 @@ export default function RunPage({ id }: { id: string }) {
         </div>
       ),
     timeline: () => timeline(),
-    steps: () => <StepsList steps={steps} selected={selected} onSelect={select} />,
+    steps: () => (
+      <StepsList graph={known.graph} run={calm.run} selected={selected} onSelect={select} />
+    ),
     logs: () => (
       <LogsList
         events={store.history.events}
-        count={view.at}
-        isLive={view.isLive}
+        count={calm.at}
+        isLive={calm.isLive}
         selected={selected}
       />
     ),
@@ -114,8 +117,8 @@ export default function RunPage({ id }: { id: string }) {
       <EventsList
         id={id}
         events={store.history.events}
-        count={view.at}
-        isLive={view.isLive}
+        count={calm.at}
+        isLive={calm.isLive}
         onSeek={(to) => store.seek(to)}
       />
     ),
@@ -146,13 +149,11 @@ export default function RunPage({ id }: { id: string }) {
       </section>
     ),
   };
-  const why = <WhyLine run={run} usual={known.usual} select={select} isLive={view.isLive} />;
-  const hasWhy = whyOf(run, known.usual, Date.now()) !== null;
-  const counts: Partial<Record<Tab, number>> = { steps: steps.length, events: view.total };
+  const counts: Partial<Record<Tab, number>> = { steps: size, events: view.total };
   return (
-    <div className={`page full run ${hasWhy ? "" : "calm"}`}>
-      <RunHead run={run} graph={known.graph} at={view.isLive ? null : view.at} />
-      {why}
+    <div className="page full run">
+      <RunHead store={store} run={run} graph={known.graph} at={view.isLive ? null : view.at} />
+      <WhyLine run={calm.run} usual={known.usual} select={select} isLive={view.isLive} />
       <nav className="tabs" aria-label="Views of the run">
         {TABS.map((each) => (
           <Link
@@ -183,27 +184,23 @@ export default function RunPage({ id }: { id: string }) {
 }
 
 /** What the run's workflow says: its graph, its definition, and how long its steps usually take. */
-function useKnown(run: RunState) {
+function useKnown(run: RunState, needsDefinition: boolean) {
   const { workflow_id, version } = run;
   const enabled = workflow_id !== "";
   const path = `api/v1/workflows/${workflow_id}`;
   const forever = Number.POSITIVE_INFINITY;
-  const graph = useQuery({
-    queryKey: ["graph", workflow_id, version],
-    queryFn: () => get<GraphDocument>(`${path}/graph?version=${version}`),
-    enabled,
-    staleTime: forever,
-  });
+  const graph = useQuery(graphOf(run));
   const definition = useQuery({
     queryKey: ["workflow", workflow_id, version],
     queryFn: () => get<WorkflowDocument>(`${path}?version=${version}`),
-    enabled,
+    enabled: enabled && needsDefinition,
     staleTime: forever,
   });
   const stats = useQuery({
     queryKey: ["stats", workflow_id],
     queryFn: () => get<WorkflowDetails>(`${path}/stats`),
-    enabled,
+    // After the graph: a large workflow has a large answer, and nothing waits for it.
+    enabled: enabled && graph.isFetched,
     staleTime: 60_000,
   });
   const usual = useMemo(
@@ -218,27 +215,11 @@ function useKnown(run: RunState) {
   };
 }
 
-/** All steps in the order of the definition, the items of a map after their map. */
-function listed(graph: GraphDocument | null, run: RunState): Step[] {
-  const found: Step[] = [];
-  const shown = new Set<string>();
-  const nodes = new Map(graph?.nodes.map((node) => [node.id, node]));
-  for (const id of graph?.layers.flat() ?? []) {
-    const own = run.steps.get(id) ?? pendingStep(id, nodes.get(id)?.type, nodes.get(id)?.name);
-    for (const each of [own, ...itemsOf(own, run)]) {
-      found.push(each);
-      shown.add(each.node_id);
-    }
-  }
-  for (const step of run.steps.values()) if (!shown.has(step.node_id)) found.push(step);
-  return found;
-}
-
-function itemsOf(step: Step, run: RunState): Step[] {
-  return Array.from({ length: step.items ?? 0 }, (_, index) => {
-    const id = `${step.node_id}[${index}]`;
-    return run.steps.get(id) ?? pendingStep(id, "", id);
-  });
+/** Return how many steps a run has, with those that have not begun and the items of maps. */
+function sizeOf(graph: GraphDocument | null, run: RunState): number {
+  let items = 0;
+  for (const step of run.steps.values()) items += step.items ?? 0;
+  return graph ? graph.nodes.length + items : run.steps.size;
 }
 
 function named(graph: GraphDocument | null, id: string): Step | null {
@@ -263,8 +244,20 @@ function Missing({ id }: { id: string }) {
   );
 }
 
-function RunHead(props: { run: RunState; graph: GraphDocument | null; at: number | null }) {
-  const { run, graph, at } = props;
+/** Save the run as it is now; what makes the file is loaded only for this. */
+async function saveRun(store: RunStore, graph: GraphDocument): Promise<void> {
+  const { save } = await import("../saved/save.ts");
+  await save(store.history.events, graph);
+}
+
+interface HeadProps {
+  store: RunStore;
+  run: RunState;
+  graph: GraphDocument | null;
+  at: number | null;
+}
+
+function RunHead({ store, run, graph, at }: HeadProps) {
   const now = useNow();
   const [sheet, setSheet] = useState<"rerun" | "cancel" | null>(null);
   const may = useMay("executions:write");
@@ -294,8 +287,26 @@ function RunHead(props: { run: RunState; graph: GraphDocument | null; at: number
         >
           <icons.Link2 />
         </button>
-        <a className="btn" href={href("compare", run.execution_id)}>
-          <icons.Compare /> Compare
+        {graph ? (
+          <Command
+            run={() => saveRun(store, graph)}
+            className="icon"
+            label="Save the run as a file"
+            title="Save the run as a file that plays without a server"
+          >
+            <icons.Save />
+          </Command>
+        ) : null}
+        <a
+          className="btn"
+          aria-label="Compare"
+          href={
+            run.rerun_of
+              ? href("compare", run.rerun_of, run.execution_id)
+              : href("compare", run.execution_id)
+          }
+        >
+          <icons.Compare /> <span className="hide-narrow">Compare</span>
         </a>
         {!may ? null : ended ? (
           <button type="button" className="btn" onClick={() => setSheet("rerun")}>

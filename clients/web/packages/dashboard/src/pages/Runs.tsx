@@ -1,10 +1,10 @@
 import { type RunFilter, useRunList } from "../data/hooks.ts";
-import { useWorkflows } from "../data/queries.ts";
-import { useNow } from "../data/store.ts";
+import { useNames, useProblem, useWorkflows } from "../data/queries.ts";
 import type { RunSummary } from "../data/types.ts";
+import { useNow } from "../data/useStore.ts";
 import { go, href, Link, usePlace, withQuery } from "../router.tsx";
 import { Workflows } from "../ui/fields.tsx";
-import { duration } from "../ui/format.ts";
+import { count, duration } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
 import { Ago, Empty, Failure, Loading, Title } from "../ui/parts.tsx";
 import { StatusWord, wordOf } from "../ui/status.tsx";
@@ -23,6 +23,8 @@ export default function Runs() {
   };
   const text = query.get("q") ?? "";
   const found = useRunList(filter);
+  const names = useNames(found.data?.runs);
+  const problem = useProblem(found);
   const runs = (found.data?.runs ?? []).filter((run) =>
     `${run.execution_id} ${run.workflow_id}`.includes(text),
   );
@@ -60,8 +62,8 @@ export default function Runs() {
         ) : null}
       </div>
       <div className="card scroll-x">
-        {found.isError ? <Failure error={found.error} retry={() => found.refetch()} /> : null}
-        {found.isPending ? <Loading rows={8} /> : null}
+        {problem ? <Failure error={problem} retry={() => found.refetch()} /> : null}
+        {found.isPending && !problem ? <Loading rows={8} /> : null}
         {found.data && !runs.length ? (
           isFiltered ? (
             <Empty title="No run matches">
@@ -74,7 +76,7 @@ export default function Runs() {
             </Empty>
           )
         ) : null}
-        {runs.length ? <RunTable runs={runs} names={namesOf(workflows.data?.workflows)} /> : null}
+        {runs.length ? <RunTable runs={runs} names={names} /> : null}
       </div>
       {filter.cursor || found.data?.cursor ? (
         <div className="row tight">
@@ -94,11 +96,13 @@ export default function Runs() {
   );
 }
 
-export function namesOf(workflows: { workflow_id: string; name: string }[] | undefined) {
-  return new Map(workflows?.map((each) => [each.workflow_id, each.name]));
-}
-
-const COLUMNS = ["Status", "Workflow", ["Run", "hide-narrow"], "Started", ["Took", "num"]] as const;
+const COLUMNS = [
+  "Status",
+  "Workflow",
+  ["Run", "hide-narrow"],
+  "Started",
+  ["Took", "num hide-narrow"],
+] as const;
 
 interface TableProps {
   runs: RunSummary[];
@@ -108,35 +112,42 @@ interface TableProps {
 
 export function RunTable({ runs, names, isShort }: TableProps) {
   return (
-    <Table columns={isShort ? COLUMNS : [...COLUMNS, ["Error", "hide-narrow"]]}>
+    <Table columns={isShort ? COLUMNS : [...COLUMNS, ["Why", "hide-narrow"]]}>
       {runs.map((run) => (
         <tr key={run.execution_id} data-run={run.execution_id}>
           <td>
             <StatusWord status={run.status} />
           </td>
-          <td className="clip">
+          <td className="clip name">
             <a className="cell" data-row="" href={href("runs", run.execution_id)}>
               {names.get(run.workflow_id) ?? run.workflow_id}
             </a>
           </td>
-          <td className="hide-narrow">
+          <td className="hide-narrow nowrap">
             <code className="muted">{run.execution_id.slice(0, 18)}</code>
           </td>
           <td className="muted">
             <Ago at={run.started_at ?? run.created_at} />
           </td>
-          <td className="num muted nowrap">
+          <td className="num muted nowrap hide-narrow">
             <Took run={run} />
           </td>
           {isShort ? null : (
-            <td className="clip muted hide-narrow" title={run.error ?? undefined}>
-              {run.error}
+            <td className="clip fill hide-narrow" title={run.error ?? undefined}>
+              <Why run={run} />
             </td>
           )}
         </tr>
       ))}
     </Table>
   );
+}
+
+function Why({ run }: { run: RunSummary }) {
+  if (run.error) return <span className="log-error">{run.error}</span>;
+  if (run.waits)
+    return <a href={href("runs", run.execution_id)}>waits for {count(run.waits, "decision")}</a>;
+  return run.rerun_of ? <span className="muted">rerun</span> : null;
 }
 
 function Took({ run }: { run: RunSummary }) {

@@ -3,8 +3,8 @@ import { useState } from "react";
 import { call, client, every, get, post } from "../data/api.ts";
 import { Only } from "../data/me.tsx";
 import { useWorkflow, useWorkflows } from "../data/queries.ts";
-import { useNow } from "../data/store.ts";
 import type { Json, Schedule } from "../data/types.ts";
+import { useNow } from "../data/useStore.ts";
 import { href } from "../router.tsx";
 import { Choice, Field, Workflows } from "../ui/fields.tsx";
 import { moment, until } from "../ui/format.ts";
@@ -51,16 +51,18 @@ export default function Schedules() {
         }
       >
         {({ schedules }) => (
-          <Table columns={["Schedule", "Workflow", "When", ["Next", "hide-narrow"], ""]}>
+          <Table
+            columns={["Schedule", ["Workflow", "hide-narrow"], "When", ["Next", "hide-narrow"], ""]}
+          >
             {schedules.map((schedule) => (
               <tr key={schedule.id}>
-                <td className="clip strong">{schedule.id}</td>
-                <td className="clip">
+                <td className="clip name strong">{schedule.id}</td>
+                <td className="clip hide-narrow">
                   <a href={href("workflows", schedule.workflow_id)}>{schedule.workflow_id}</a>
                 </td>
                 <td className="nowrap">
                   <code>{schedule.cron}</code>{" "}
-                  <span className="muted">{schedule.time_zone ?? ""}</span>
+                  <span className="muted hide-narrow">{schedule.time_zone ?? ""}</span>
                 </td>
                 <td className="muted nowrap hide-narrow" title={schedule.next_at ?? undefined}>
                   {schedule.next_at
@@ -78,7 +80,7 @@ export default function Schedules() {
                       done="A run has begun"
                       label={`Run ${schedule.id} now`}
                     >
-                      <icons.Play /> Run now
+                      <icons.Play /> <span className="hide-narrow">Run now</span>
                     </Command>
                   </Only>{" "}
                   <Only scope="workflows:write">

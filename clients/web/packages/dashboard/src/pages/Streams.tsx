@@ -1,11 +1,10 @@
 import { useConnection } from "@tailrace/react";
 import { useSyncExternalStore } from "react";
 import { live, tailrace } from "../data/live.ts";
-import { useNow } from "../data/store.ts";
+import { useNow } from "../data/useStore.ts";
 import { bytes, clock, count, duration } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
 import { Empty, Title } from "../ui/parts.tsx";
-import { Pill } from "../ui/status.tsx";
 import { VirtualList } from "../ui/VirtualList.tsx";
 
 const SHARING: Record<string, string> = {
@@ -49,9 +48,7 @@ export default function Streams() {
       <div className="tiles">
         <div className="card tile">
           <span className="muted">State</span>
-          <span>
-            <Pill status={state === "connected" ? "success" : "waiting"}>{detail ?? state}</Pill>
-          </span>
+          <b className={state === "connected" ? "is-success" : "is-waiting"}>{detail ?? state}</b>
           <span className="muted small">
             {nextAttemptAt ? `next attempt in ${duration(nextAttemptAt - now)}` : connection.cause}
           </span>
@@ -69,17 +66,17 @@ export default function Streams() {
           <span className="muted small">{count(live.resets, "reset")}</span>
         </div>
         <div className="card tile">
-          <span className="muted">Newest event was</span>
+          <span className="muted">Delay of events</span>
           <b>{behindMs === null ? "–" : duration(Math.max(behindMs, 0))}</b>
-          <span className="muted small">old when it arrived</span>
+          <span className="muted small">the newest, from the log to here</span>
         </div>
         <div className="card tile">
           <span className="muted">Last id</span>
-          <code className="clip" title={connection.lastEventId}>
-            {connection.lastEventId || "–"}
-          </code>
+          <b className="clip" title={connection.lastEventId}>
+            <code>{connection.lastEventId || "–"}</code>
+          </b>
           <span className="muted small clip" title={live.sources.join(", ")}>
-            {live.sources.join(", ")}
+            {count(live.sources.length, "topic")}: {live.sources.join(", ")}
           </span>
         </div>
       </div>

@@ -1,25 +1,28 @@
 import { useQuery } from "@tanstack/react-query";
 import { lazy, Suspense, useState } from "react";
-import { call, client, every, get, Problem, post } from "../data/api.ts";
+import { every, get } from "../data/api.ts";
 import { useRunList } from "../data/hooks.ts";
-import { Only } from "../data/me.tsx";
-import { useWorkflow } from "../data/queries.ts";
-import type { GraphDocument, WorkflowDetails } from "../data/types.ts";
-import { go, href, Link, usePlace, withQuery } from "../router.tsx";
-import { duration, percent } from "../ui/format.ts";
+import { useVersions, useWorkflow } from "../data/queries.ts";
+import type { GraphDocument, Version, WorkflowDetails } from "../data/types.ts";
+import { go, Link, usePlace, withQuery } from "../router.tsx";
+import GraphView from "../run/GraphView.tsx";
+import { Difference } from "../ui/Difference.tsx";
+import { count, duration, moment, percent } from "../ui/format.ts";
 import { JsonView } from "../ui/json.tsx";
-import { Empty, Failure, Loading, Side, Title, toast } from "../ui/parts.tsx";
+import { Empty, Failure, Loading, Side, Title } from "../ui/parts.tsx";
 import { Table } from "../ui/tables.tsx";
 import { RunTable } from "./Runs.tsx";
 import { StartButton } from "./starting.tsx";
+import { type Changes, changesOf, ordered, pairOf } from "./versions.ts";
 
-const GraphView = lazy(() => import("../run/GraphView.tsx"));
+const Editor = lazy(() => import("./Editor.tsx"));
 
 const TABS: [string, string][] = [
   ["", "Graph"],
   ["runs", "Runs"],
   ["nodes", "Nodes"],
   ["definition", "Definition"],
+  ["versions", "Versions"],
 ];
 
 export default function Workflow({ id }: { id: string }) {
@@ -43,14 +46,14 @@ function KnownWorkflow({ id }: { id: string }) {
   return (
     <div className="page full" style={{ gridTemplateRows: "auto auto auto minmax(0, 1fr)" }}>
       <Title aside={<StartButton workflow={id}>Start a run</StartButton>}>
-        {found.data?.name ?? id}{" "}
-        <span className="muted small">
-          {found.data
-            ? `version ${found.data.version} · ${Object.keys(definition?.nodes ?? {}).length} nodes`
-            : ""}
-        </span>
+        {found.data?.name ?? id}
       </Title>
-      <p className="muted">{definition?.description ?? ""}</p>
+      <p className="muted">
+        {found.data && definition
+          ? `Version ${found.data.version} · ${count(Object.keys(definition.nodes).length, "node")}`
+          : ""}
+        {definition?.description ? ` · ${definition.description}` : ""}
+      </p>
       <nav className="tabs" aria-label="Views of the workflow">
         {TABS.map(([each, name]) => (
           <Link key={each} href={withQuery({ tab: each, node: "" })} current={each === tab}>
@@ -61,8 +64,11 @@ function KnownWorkflow({ id }: { id: string }) {
       {tab === "" ? <Drawing id={id} /> : null}
       {tab === "runs" ? <WorkflowRuns id={id} /> : null}
       {tab === "nodes" ? <Nodes id={id} /> : null}
+      {tab === "versions" ? <Versions id={id} /> : null}
       {tab === "definition" && definition ? (
-        <Editor id={id} initial={JSON.stringify(definition, null, 2)} />
+        <Suspense fallback={<Loading />}>
+          <Editor id={id} initial={definition} />
+        </Suspense>
       ) : null}
     </div>
   );
@@ -71,18 +77,33 @@ function KnownWorkflow({ id }: { id: string }) {
 function Drawing({ id }: { id: string }) {
   const { query } = usePlace();
   const node = query.get("node");
-  const workflow = useWorkflow(id);
+  const version = query.get("version") ?? "";
+  const workflow = useWorkflow(id, version || undefined);
   const graph = useQuery({
-    queryKey: ["graph", id, "newest", workflow.data?.version],
-    queryFn: () => get<GraphDocument>(`api/v1/workflows/${id}/graph`),
+    queryKey: ["graph", id, version || "newest", workflow.data?.version],
+    queryFn: () =>
+      get<GraphDocument>(`api/v1/workflows/${id}/graph${version ? `?version=${version}` : ""}`),
   });
+  const versions = useVersions(id);
   const [select] = useState(() => (chosen: string) => go(withQuery({ node: chosen }), true));
   const definition = node ? workflow.data?.definition.nodes[node] : undefined;
   return (
     <div className={`run-body ${definition ? "" : "alone"}`}>
       <div className="card" style={{ minHeight: 320 }}>
+        {versions.data && versions.data.versions.length > 1 ? (
+          <div className="card-head over">
+            <VersionChoice
+              label="Version of the graph"
+              versions={versions.data.versions}
+              value={version || String(workflow.data?.version ?? "")}
+              onChange={(chosen) => go(withQuery({ version: chosen, node: "" }), true)}
+            />
+          </div>
+        ) : null}
         <Suspense fallback={<Loading />}>
-          {graph.data ? (
+          {graph.isError ? (
+            <Failure error={graph.error} />
+          ) : graph.data ? (
             <GraphView graph={graph.data} store={null} selected={node} onSelect={select} />
           ) : (
             <Loading />
@@ -99,6 +120,95 @@ function Drawing({ id }: { id: string }) {
         </Side>
       ) : null}
     </div>
+  );
+}
+
+interface VersionProps {
+  label: string;
+  versions: readonly Version[];
+  value: string;
+  onChange: (version: string) => void;
+}
+
+function VersionChoice({ label, versions, value, onChange }: VersionProps) {
+  return (
+    <select
+      className="select"
+      aria-label={label}
+      value={value}
+      onChange={(event) => onChange(event.target.value)}
+    >
+      {versions.map((each) => (
+        <option key={each.version} value={each.version}>
+          Version {each.version} · {moment(each.created_at)}
+          {each.author ? ` · ${each.author}` : ""}
+        </option>
+      ))}
+    </select>
+  );
+}
+
+/** What two versions differ in. */
+function Versions({ id }: { id: string }) {
+  const { query } = usePlace();
+  const found = useVersions(id);
+  const versions = found.data?.versions ?? [];
+  const asked = { from: Number(query.get("from")), to: Number(query.get("to")) };
+  const pair = pairOf(
+    versions.map((each) => each.version),
+    asked,
+  );
+  const [from, to] = pair ?? [0, 0];
+  const first = useWorkflow(pair ? id : "", String(from));
+  const second = useWorkflow(pair ? id : "", String(to));
+  const error = found.error ?? first.error ?? second.error;
+  const [one, two] = [first.data?.definition, second.data?.definition];
+  return (
+    <section className="card" style={{ overflow: "auto" }}>
+      {error ? <Failure error={error} /> : null}
+      {found.isPending && !error ? <Loading /> : null}
+      {found.data && versions.length < 2 ? (
+        <Empty title="One version so far">Each change of the definition stores another one.</Empty>
+      ) : null}
+      {versions.length > 1 ? (
+        <div className="card-body row tight wrap">
+          <VersionChoice
+            label="From version"
+            versions={versions}
+            value={String(from || asked.from)}
+            onChange={(chosen) => go(withQuery({ from: chosen, to: String(to) }), true)}
+          />
+          <VersionChoice
+            label="To version"
+            versions={versions}
+            value={String(to || asked.to)}
+            onChange={(chosen) => go(withQuery({ from: String(from), to: chosen }), true)}
+          />
+          {one && two ? <Summary changes={changesOf(one, two)} /> : null}
+        </div>
+      ) : null}
+      {one && two ? <Difference title="" first={ordered(one)} second={ordered(two)} /> : null}
+    </section>
+  );
+}
+
+function Summary({ changes }: { changes: Changes }) {
+  const parts = [
+    ["added", changes.added],
+    ["removed", changes.removed],
+    ["changed", changes.changed],
+  ] as const;
+  const named = parts.filter(([, ids]) => ids.length);
+  if (!named.length) return <span className="muted">No node differs.</span>;
+  return (
+    <span className="muted" role="note" aria-label="Nodes that differ">
+      {named
+        .map(
+          ([word, ids]) =>
+            `${count(ids.length, "node")} ${word}: ${ids.slice(0, 5).join(", ")}${ids.length > 5 ? " …" : ""}`,
+        )
+        .join(" · ")}
+    </span>
   );
 }
 
@@ -187,132 +297,12 @@ function NewWorkflow() {
     <div className="page full" style={{ gridTemplateRows: "auto auto minmax(0, 1fr)" }}>
       <Title>New workflow</Title>
       <p className="muted">
-        Nodes, what they need, and conditions, in JSON. In files, YAML reads better:{" "}
+        Nodes, what they need, and conditions. From a file:{" "}
         <code>tailrace apply workflow.yaml</code>
       </p>
-      <Editor id={null} initial={JSON.stringify(TEMPLATE, null, 2)} />
+      <Suspense fallback={<Loading />}>
+        <Editor id={null} initial={TEMPLATE} />
+      </Suspense>
     </div>
   );
-}
-
-/** A definition with the API's problems at their place. */
-function Editor({ id, initial }: { id: string | null; initial: string }) {
-  const [text, setText] = useState(initial);
-  const [error, setError] = useState<unknown>(null);
-  const [isValid, setValid] = useState(false);
-  const parsed = (): { id?: string } => {
-    try {
-      return JSON.parse(text) as { id?: string };
-    } catch (failure) {
-      throw new Problem(422, (failure as Error).message, [], null);
-    }
-  };
-  const act = async (what: () => Promise<void>) => {
-    setError(null);
-    setValid(false);
-    try {
-      await what();
-    } catch (failure) {
-      setError(failure);
-    }
-  };
-  const check = () =>
-    act(async () => {
-      await post("api/v1/workflows/validate", parsed());
-      setValid(true);
-    });
-  const store = () =>
-    act(async () => {
-      const body = parsed();
-      const target = id ?? body.id ?? "";
-      const made = await call<{ version: number }>("PUT", `api/v1/workflows/${target}`, body);
-      toast(`Version ${made.version} is stored`, "success");
-      await client.invalidateQueries();
-      go(href("workflows", target));
-    });
-  const problems = error instanceof Problem ? error.errors : [];
-  return (
-    <div className={`run-body ${error || isValid ? "" : "alone"}`}>
-      <div className="card panel">
-        <div className="card-head">
-          <button type="button" className="btn" onClick={check}>
-            Check
-          </button>
-          <Only scope="workflows:write">
-            <button
-              type="button"
-              className="btn primary"
-              onClick={store}
-              disabled={text === initial && id !== null}
-            >
-              Store a new version
-            </button>
-          </Only>
-        </div>
-        <textarea
-          className="area"
-          aria-label="Definition in JSON"
-          spellCheck={false}
-          style={{
-            border: 0,
-            height: "100%",
-            borderRadius: 0,
-            resize: "none",
-            padding: "10px 14px",
-          }}
-          value={text}
-          onChange={(event) => setText(event.target.value)}
-        />
-      </div>
-      {isValid ? (
-        <div className="card side">
-          <Empty title="The definition is valid" />
-        </div>
-      ) : null}
-      {error ? (
-        <div className="card side">
-          {problems.length ? (
-            <ul>
-              {problems.map((problem) => (
-                <li key={problem.pointer + problem.detail}>
-                  <button
-                    type="button"
-                    className="btn quiet"
-                    style={{ whiteSpace: "normal", textAlign: "left", display: "block" }}
-                    onClick={() => reveal(text, problem.pointer)}
-                  >
-                    <code className="log-error">{problem.pointer || "/"}</code>
-                    <br />
-                    {problem.detail}
-                  </button>
-                </li>
-              ))}
-            </ul>
-          ) : (
-            <Failure error={error} />
-          )}
-        </div>
-      ) : null}
-    </div>
-  );
-}
-
-/** Select the place that a JSON Pointer names: its last key, after the keys before it. */
-function reveal(text: string, pointer: string): void {
-  const area = document.querySelector<HTMLTextAreaElement>(
-    "textarea[aria-label='Definition in JSON']",
-  );
-  if (!area) return;
-  let at = 0;
-  let last = "";
-  for (const key of pointer.split("/").slice(1)) {
-    const found = text.indexOf(`"${key}"`, at);
-    if (found >= 0) {
-      at = found;
-      last = key;
-    }
-  }
-  area.focus();
-  area.setSelectionRange(at, at + last.length + 2);
-  area.scrollTop = Math.max(0, text.slice(0, at).split("\n").length * 18 - 120);
 }

@@ -12,7 +12,6 @@ interface Props {
   schema: Schema | null | undefined;
   /** Whether the wait is over: the decision was applied, or another one was first. */
   isOver: boolean;
-  onSent?: () => void;
 }
 
 /** What readers see instead of the form. */
@@ -21,7 +20,7 @@ export function NoDecision() {
 }
 
 /** Approve or reject, with a receipt: sent, in the log, applied. */
-export function DecisionForm({ executionId, nodeId, schema, isOver, onSent }: Props) {
+export function DecisionForm({ executionId, nodeId, schema, isOver }: Props) {
   const [value, setValue] = useState<Json>({});
   const [stage, setStage] = useState<"open" | "sent" | "logged">("open");
   const [decision, setDecision] = useState("");
@@ -41,7 +40,6 @@ export function DecisionForm({ executionId, nodeId, schema, isOver, onSent }: Pr
       });
       setStage("logged");
       toast(`${chosen === "approved" ? "Approved" : "Rejected"} ${nodeId}`, "success");
-      onSent?.();
     } catch (failure) {
       setStage("open");
       setError(failure);

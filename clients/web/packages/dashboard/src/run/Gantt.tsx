@@ -1,11 +1,11 @@
 import { useMemo } from "react";
-import { useNow } from "../data/store.ts";
 import type { GraphDocument, NodeStatistics } from "../data/types.ts";
+import { useNow } from "../data/useStore.ts";
 import { clock, duration, fitName } from "../ui/format.ts";
 import { Empty } from "../ui/parts.tsx";
 import { Glyph } from "../ui/status.tsx";
 import { VirtualList } from "../ui/VirtualList.tsx";
-import { isEnded, isSettled, nodeOf, type RunState, type Step, titleOf } from "./fold.ts";
+import { isEnded, isItem, isSettled, nodeOf, type RunState, type Step, titleOf } from "./fold.ts";
 import { criticalPath } from "./why.ts";
 
 interface Props {
@@ -50,7 +50,7 @@ export function Gantt({ run, moment, graph, usual, selected, onSelect, isShort }
             </span>
           ))}
         </span>
-        <span>Took</span>
+        <span className="num">Took</span>
       </div>
       <VirtualList items={steps} rowHeight={28} label="Timeline">
         {(step) => {
@@ -69,7 +69,7 @@ export function Gantt({ run, moment, graph, usual, selected, onSelect, isShort }
               title={hintOf(step, ghost)}
               onClick={() => onSelect(step.node_id)}
             >
-              <span className={`row tight is-${step.status}`} style={{ minWidth: 0 }}>
+              <span className={`row tight is-${step.status} ${isItem(step) ? "item" : ""}`}>
                 <Glyph status={step.status} />
                 <span className="clip">{fitName(titleOf(step))}</span>
               </span>
@@ -94,7 +94,7 @@ export function Gantt({ run, moment, graph, usual, selected, onSelect, isShort }
                   }}
                 />
               </span>
-              <span className="muted">{duration(over ? step.duration_ms : until - begin)}</span>
+              <span className="num muted">{duration(over ? step.duration_ms : until - begin)}</span>
             </button>
           );
         }}

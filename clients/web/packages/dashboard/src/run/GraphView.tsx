@@ -2,24 +2,30 @@ import {
   createContext,
   type RefObject,
   useContext,
+  useDeferredValue,
   useEffect,
   useMemo,
   useRef,
   useState,
 } from "react";
-import { useNow, useSelected } from "../data/store.ts";
 import type { GraphDocument, StepStatus } from "../data/types.ts";
+import { useNow, useSelected } from "../data/useStore.ts";
 import { duration, fitName } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
+import { prepared, usePalette } from "../ui/palette.ts";
 import { Glyph, wordOf } from "../ui/status.tsx";
 import { Board, type BoardHandle, type BoardLine, type BoardNode } from "./Board.tsx";
 import { isSettled, pendingStep, type Step } from "./fold.ts";
 import type { RunStore } from "./runStore.ts";
-import { drawingOf, relativesOf, type Shape } from "./shape.ts";
+import { drawingOf, needsOf, relativesOf, type Shape } from "./shape.ts";
 import { useLayout } from "./useLayout.ts";
+
+type Steps = ReadonlyMap<string, Step>;
 
 interface Surroundings {
   store: RunStore | null;
+  /** The steps as piles show them: a moment later than those of a small graph. */
+  steps: Steps | undefined;
   selected: string | null;
   related: ReadonlySet<string> | null;
   select: (id: string) => void;
@@ -28,6 +34,7 @@ interface Surroundings {
 
 const Around = createContext<Surroundings>({
   store: null,
+  steps: undefined,
   selected: null,
   related: null,
   select: () => undefined,
@@ -46,10 +53,7 @@ function useStep(store: RunStore | null, id: string): Step | undefined {
   return found;
 }
 
-function useSelectedRun<T>(
-  store: RunStore | null,
-  select: (steps: ReadonlyMap<string, Step>) => T,
-): T | undefined {
+function useSelectedRun<T>(store: RunStore | null, select: (steps: Steps) => T): T | undefined {
   const source = store?.view ?? (idle as unknown as RunStore["view"]);
   return useSelected(source, (view) => (store ? select(view.run.steps) : undefined));
 }
@@ -97,12 +101,12 @@ function StepNode({ shape }: { shape: Shape }) {
 }
 
 const CELL_COLUMNS = 24;
+const CELLS_WIDTH = 204;
 const MAX_CELLS = CELL_COLUMNS * 12;
 const WORST: StepStatus[] = ["error", "retrying", "waiting", "running", "pending", "cancelled"];
 
 function PileNode({ shape }: { shape: Shape }) {
-  const { store, selected, related, select, open } = useContext(Around);
-  const run = useSelectedRun(store, (steps) => steps);
+  const { store, steps: run, selected, related, select, open } = useContext(Around);
   const statuses = shape.members.map((id): StepStatus => run?.get(id)?.status ?? "pending");
   const counts = new Map<StepStatus, number>();
   for (const status of statuses) counts.set(status, (counts.get(status) ?? 0) + 1);
@@ -145,28 +149,28 @@ function Cells({ statuses }: { statuses: StepStatus[] }) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const cells = Math.min(statuses.length, MAX_CELLS);
   const rows = Math.ceil(cells / CELL_COLUMNS);
-  const width = 204;
+  const palette = usePalette();
+  const shown: StepStatus[] = [];
+  for (let cell = 0; cell < cells; cell++) {
+    const from = Math.floor((cell * statuses.length) / cells);
+    const to = Math.max(from + 1, Math.floor(((cell + 1) * statuses.length) / cells));
+    const group = statuses.slice(from, to);
+    shown.push(WORST.find((each) => group.includes(each)) ?? group[0] ?? "pending");
+  }
+  const key = shown.join();
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the key stands for the statuses
   useEffect(() => {
-    const context = canvas.current?.getContext("2d");
-    if (!context || !canvas.current) return;
-    const scale = devicePixelRatio || 1;
-    canvas.current.width = width * scale;
-    canvas.current.height = rows * 8 * scale;
-    context.scale(scale, scale);
-    const colors = getComputedStyle(canvas.current);
-    const step = width / CELL_COLUMNS;
-    for (let cell = 0; cell < cells; cell++) {
-      const from = Math.floor((cell * statuses.length) / cells);
-      const to = Math.max(from + 1, Math.floor(((cell + 1) * statuses.length) / cells));
-      const group = statuses.slice(from, to);
-      const status = WORST.find((each) => group.includes(each)) ?? group[0] ?? "pending";
+    const context = prepared(canvas.current, CELLS_WIDTH, rows * 8);
+    if (!context) return;
+    const step = CELLS_WIDTH / CELL_COLUMNS;
+    shown.forEach((status, cell) => {
       context.globalAlpha = status === "pending" || status === "skipped" ? 0.3 : 1;
-      context.fillStyle = colors.getPropertyValue(`--cell-${status}`) || colors.color;
+      context.fillStyle = palette[status] ?? palette.pending;
       const [x, y] = [(cell % CELL_COLUMNS) * step, Math.floor(cell / CELL_COLUMNS) * 8];
       context.fillRect(x, y, step - 2, 6);
-    }
-  });
-  return <canvas ref={canvas} className="cells" style={{ height: rows * 8 }} />;
+    });
+  }, [key, rows, palette]);
+  return <canvas ref={canvas} style={{ height: rows * 8 }} />;
 }
 
 const draw = ({ shape }: ShapeNode) =>
@@ -184,7 +188,8 @@ export default function GraphView({ graph, store, selected, onSelect }: GraphPro
   const board = useRef<BoardHandle>(null);
   const [opened, setOpened] = useState<ReadonlySet<string>>(new Set());
   const [traced, setTraced] = useState(false);
-  const steps = useSelectedRun(store, (all) => all);
+  const steps = useDeferredValue(useSelectedRun(store, (all) => all));
+  const needs = useMemo(() => needsOf(graph), [graph]);
   const key = steps ? structureOf(steps) : "";
   // biome-ignore lint/correctness/useExhaustiveDependencies: the key says what of the steps counts
   const drawing = useMemo(() => drawingOf(graph, steps ?? new Map(), opened), [graph, key, opened]);
@@ -202,15 +207,7 @@ export default function GraphView({ graph, store, selected, onSelect }: GraphPro
     if (!traced || !selected) return null;
     return relativesOf(graph, selected.replace(/\[\d+\]$/, ""));
   }, [graph, selected, traced]);
-  const flowing = steps
-    ? new Set(
-        graph.edges
-          .filter(({ target }) => steps.get(target)?.status === "running")
-          .map(
-            ({ source, target }) => `${drawing.shapeOf.get(source)}→${drawing.shapeOf.get(target)}`,
-          ),
-      )
-    : null;
+  const flowing = steps ? flowingOf(steps, needs, drawing.shapeOf) : null;
   const flowKey = flowing ? [...flowing].join() : "";
   // biome-ignore lint/correctness/useExhaustiveDependencies: the key stands for the set
   const lines = useMemo(() => {
@@ -226,12 +223,13 @@ export default function GraphView({ graph, store, selected, onSelect }: GraphPro
   const around = useMemo(
     () => ({
       store,
+      steps,
       selected,
       related,
       select: onSelect,
       open: (pile: string) => setOpened((before) => new Set(before).add(pile)),
     }),
-    [store, selected, related, onSelect],
+    [store, steps, selected, related, onSelect],
   );
   const isFolded = graph.nodes.length > drawing.shapes.length;
   return (
@@ -267,13 +265,28 @@ export default function GraphView({ graph, store, selected, onSelect }: GraphPro
 }
 
 /** What of the steps changes the shapes: sizes of maps, and which steps failed. */
-function structureOf(steps: ReadonlyMap<string, Step>): string {
+function structureOf(steps: Steps): string {
   const parts: string[] = [];
   for (const step of steps.values()) {
     if (step.items) parts.push(`${step.node_id}*${step.items}`);
     if (step.status === "error") parts.push(`!${step.node_id}`);
   }
   return parts.join("|");
+}
+
+/** Return the lines, by their ids, that lead to a step that runs. */
+function flowingOf(
+  steps: Steps,
+  needs: ReadonlyMap<string, string[]>,
+  shapeOf: ReadonlyMap<string, string>,
+): Set<string> {
+  const found = new Set<string>();
+  for (const { node_id, status } of steps.values()) {
+    if (status !== "running") continue;
+    const target = shapeOf.get(node_id);
+    for (const each of needs.get(node_id) ?? []) found.add(`${shapeOf.get(each)}→${target}`);
+  }
+  return found;
 }
 
 interface ToolsProps {

@@ -1,7 +1,8 @@
 import { useEffect, useRef } from "react";
-import { useStore } from "../data/store.ts";
+import { useStore } from "../data/useStore.ts";
 import { clock } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
+import { type Palette, prepared, usePalette } from "../ui/palette.ts";
 import type { RunStore } from "./runStore.ts";
 
 /** The foot of a run: drag to any event of it, while it goes on. */
@@ -70,49 +71,50 @@ export function Scrubber({ store }: { store: RunStore }) {
   );
 }
 
-const COLORS: Record<string, string> = {
-  "step:failed": "--error",
-  "execution:failed": "--error",
-  "step:retrying": "--retrying",
-  "step:waiting": "--waiting",
-  "execution:paused": "--waiting",
-  "step:completed": "--success",
-};
+/** What a mark of the track shows of its events: the last of these that is among them. */
+const MARKS: (readonly [status: keyof Palette, ...types: string[]])[] = [
+  ["tick"],
+  ["success", "step:completed"],
+  ["waiting", "step:waiting", "execution:paused"],
+  ["retrying", "step:retrying"],
+  ["error", "step:failed", "execution:failed"],
+];
+const RANKS = new Map(
+  MARKS.flatMap(([, ...types], rank) => types.map((type) => [type, rank] as const)),
+);
+const MARK_PX = 3;
 
 function Ticks({ store, total, at }: { store: RunStore; total: number; at: number }) {
   const canvas = useRef<HTMLCanvasElement>(null);
+  const palette = usePalette();
   useEffect(() => {
     const element = canvas.current;
-    const context = element?.getContext("2d");
-    if (!element || !context || total < 2) return;
-    const { width, height } = element.getBoundingClientRect();
-    const scale = devicePixelRatio || 1;
-    element.width = width * scale;
-    element.height = height * scale;
-    context.scale(scale, scale);
-    const colors = getComputedStyle(element);
-    const events = store.history.events;
-    // At most one mark for each pixel; failures are drawn last.
-    const stride = Math.max(1, Math.floor(total / width));
-    for (const wantsColor of [false, true]) {
-      for (let index = 0; index < total; index += wantsColor ? 1 : stride) {
-        const name = COLORS[events[index]?.type ?? ""];
-        if (Boolean(name) !== wantsColor) continue;
-        context.fillStyle = colors.getPropertyValue(
-          name ? name.replace("--", "--tick-") : "--tick",
-        );
-        context.globalAlpha = index < at ? 0.9 : 0.3;
-        const x = (index / (total - 1)) * (width - 1.5);
-        context.fillRect(x, name ? 2 : 6, 1.5, name ? height - 4 : height - 12);
-      }
+    if (!element || total < 2) return;
+    const { clientWidth: width, clientHeight: height } = element;
+    const context = prepared(element, width, height);
+    if (!context) return;
+    const { events } = store.history;
+    // Thousands of events share marks: one for so many pixels.
+    const marks = Math.min(total, Math.max(2, Math.floor(width / MARK_PX)));
+    const ranks = new Uint8Array(marks);
+    for (let index = 0; index < total; index++) {
+      const mark = Math.floor((index * marks) / total);
+      ranks[mark] = Math.max(ranks[mark] ?? 0, RANKS.get(events[index]?.type ?? "") ?? 0);
     }
+    ranks.forEach((rank, mark) => {
+      context.fillStyle = palette[MARKS[rank]?.[0] ?? "tick"];
+      context.globalAlpha = mark < (at * marks) / total ? 0.9 : 0.3;
+      const x = (mark / (marks - 1)) * (width - 1.5);
+      context.fillRect(x, rank ? 2 : 6, 1.5, rank ? height - 4 : height - 12);
+    });
   });
-  return <canvas ref={canvas} className="ticks" />;
+  return <canvas ref={canvas} />;
 }
 
 export function isTyping(event: KeyboardEvent): boolean {
   if (event.ctrlKey || event.metaKey || event.altKey) return true;
-  const target = event.target as HTMLElement | null;
+  // The target of a key that was pressed in the editor is the element around it.
+  const target = event.composedPath()[0] as HTMLElement | undefined;
   if (target instanceof HTMLInputElement && target.type === "range") return false;
   return target?.matches?.("input, textarea, select, [contenteditable]") ?? false;
 }

@@ -1,8 +1,8 @@
 import { useQuery } from "@tanstack/react-query";
 import { get } from "../data/api.ts";
 import { Only } from "../data/me.tsx";
-import { useNow } from "../data/store.ts";
 import type { Definition, NodeStatistics, RunDocument } from "../data/types.ts";
+import { useNow } from "../data/useStore.ts";
 import { href } from "../router.tsx";
 import { clock, duration, until } from "../ui/format.ts";
 import { JsonView } from "../ui/json.tsx";

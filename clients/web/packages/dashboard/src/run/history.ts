@@ -33,6 +33,13 @@ export class History {
     return fold.state;
   }
 
+  /** Forget all but the first `count` events. */
+  cut(count: number): void {
+    this.#fold = new Fold(this.at(count));
+    this.events.length = Math.min(count, this.events.length);
+    this.#checkpoints.length = Math.floor(this.events.length / CHECKPOINT) + 1;
+  }
+
   clear(): void {
     this.events.length = 0;
     this.#checkpoints.length = 1;

@@ -1,20 +1,22 @@
 import { useMemo, useState } from "react";
 import { get } from "../data/api.ts";
-import type { RunDocument } from "../data/types.ts";
+import type { GraphDocument, RunDocument } from "../data/types.ts";
 import { clock, duration } from "../ui/format.ts";
 import { Command, Empty } from "../ui/parts.tsx";
-import { StatusWord } from "../ui/status.tsx";
+import { StatusWord, wordOf } from "../ui/status.tsx";
 import { VirtualList } from "../ui/VirtualList.tsx";
 import { type Comparison, compared } from "./compared.ts";
-import { type RunEvent, type Step, titleOf } from "./fold.ts";
+import { listed, type RunEvent, type RunState, titleOf } from "./fold.ts";
 
 interface StepsProps {
-  steps: Step[];
+  graph: GraphDocument | null;
+  run: RunState;
   selected: string | null;
   onSelect: (id: string) => void;
 }
 
-export function StepsList({ steps, selected, onSelect }: StepsProps) {
+export function StepsList({ graph, run, selected, onSelect }: StepsProps) {
+  const steps = useMemo(() => listed(graph, run), [graph, run]);
   const [text, setText] = useState("");
   const [only, setOnly] = useState("");
   const shown = steps.filter(
@@ -25,7 +27,8 @@ export function StepsList({ steps, selected, onSelect }: StepsProps) {
           .toLowerCase()
           .includes(text.toLowerCase())),
   );
-  const statuses = [...new Set(steps.map((step) => step.status))];
+  const statuses = new Map<string, number>();
+  for (const { status } of steps) statuses.set(status, (statuses.get(status) ?? 0) + 1);
   return (
     <div className="card panel" style={{ gridTemplateRows: "auto auto minmax(0, 1fr)" }}>
       <div className="card-head wrap">
@@ -43,9 +46,9 @@ export function StepsList({ steps, selected, onSelect }: StepsProps) {
           onChange={(event) => setOnly(event.target.value)}
         >
           <option value="">All {steps.length}</option>
-          {statuses.map((status) => (
+          {[...statuses].map(([status, many]) => (
             <option key={status} value={status}>
-              {status} {steps.filter((step) => step.status === status).length}
+              {wordOf(status)} {many}
             </option>
           ))}
         </select>

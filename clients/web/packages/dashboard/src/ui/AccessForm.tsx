@@ -1,13 +1,15 @@
 import { type FormEvent, useState } from "react";
 import { saveSession, session } from "../data/session.ts";
+import { forgetRuns } from "../run/recalled.ts";
 
 /** Ask for the token and the organization of this tab. */
 export function AccessForm({ title, button }: { title: string; button: string }) {
   const [values, setValues] = useState(session);
-  const save = (event: FormEvent) => {
+  const save = async (event: FormEvent) => {
     event.preventDefault();
     saveSession(values);
     // Nothing that another token has brought may stay.
+    await forgetRuns();
     location.reload();
   };
   return (

@@ -28,7 +28,8 @@ export function ago(at: string | number | null, now: number): string {
   if (at === null) return "–";
   const ms = now - (typeof at === "number" ? at : Date.parse(at));
   if (ms < 2_000) return "just now";
-  return `${duration(Math.floor(ms / 1_000) * 1_000).replace(/\.0 s/, " s")} ago`;
+  const [unit, size] = UNITS.find(([, each]) => ms >= each) ?? ["s", 1_000];
+  return `${Math.floor(ms / size)} ${unit} ago`;
 }
 
 export function until(at: string | null | undefined, now: number): string {
@@ -45,12 +46,14 @@ export function clock(at: string | number | null | undefined, withMs = false): s
   return withMs ? `${time}.${pad(date.getMilliseconds(), 3)}` : time;
 }
 
+// Made once: it costs milliseconds.
+const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+
 export function moment(at: string | null): string {
   if (!at) return "–";
   const date = new Date(at);
-  const today = new Date().toDateString() === date.toDateString();
-  const day = date.toLocaleDateString(undefined, { day: "numeric", month: "short" });
-  return today ? clock(at) : `${day} ${clock(at)}`;
+  if (new Date().toDateString() === date.toDateString()) return clock(at);
+  return `${DAY.format(date)} ${clock(at)}`;
 }
 
 export function count(value: number, one: string, many = `${one}s`): string {

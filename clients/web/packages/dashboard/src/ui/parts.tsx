@@ -1,6 +1,7 @@
 import { type ReactNode, useEffect, useId, useRef, useState } from "react";
 import { Problem } from "../data/api.ts";
-import { Store, useNow, useStore } from "../data/store.ts";
+import { Store } from "../data/store.ts";
+import { useNow, useStore } from "../data/useStore.ts";
 import { ago, moment } from "./format.ts";
 import * as icons from "./icons.tsx";
 
@@ -181,6 +182,7 @@ export function Command(props: {
   children: ReactNode;
   className?: string;
   label?: string;
+  title?: string;
 }) {
   const [isSent, setSent] = useState(false);
   const send = async () => {
@@ -200,6 +202,7 @@ export function Command(props: {
       className={`btn ${props.className ?? ""}`}
       disabled={isSent}
       aria-label={props.label}
+      title={props.title}
       onClick={send}
     >
       {props.children}

@@ -68,11 +68,11 @@ export function Pill({ status, children }: { status: string; children?: ReactNod
   );
 }
 
-export function StatusWord({ status }: { status: string }) {
+export function StatusWord({ status, children }: { status: string; children?: ReactNode }) {
   return (
     <span className={`status-word is-${status}`} data-status={status}>
       <Glyph status={status} />
-      {wordOf(status)}
+      {children ?? wordOf(status)}
     </span>
   );
 }

@@ -1,6 +1,7 @@
 /** Tables, and lists that are loading, empty, or refused. */
 import type { UseQueryResult } from "@tanstack/react-query";
 import type { ReactNode } from "react";
+import { useProblem } from "../data/queries.ts";
 import { Failure, Loading } from "./parts.tsx";
 
 /** A title, with the class of its cells; an empty title is that of buttons. */
@@ -39,10 +40,11 @@ interface ListedProps<T> {
 /** A card with the entries of an answer. */
 export function Listed<T>({ found, count, empty, children, rows }: ListedProps<T>) {
   const { data } = found;
+  const problem = useProblem(found);
   return (
     <div className="card scroll-x" style={{ alignSelf: "start" }}>
-      {found.isError ? <Failure error={found.error} retry={() => found.refetch()} /> : null}
-      {found.isPending ? <Loading {...(rows ? { rows } : {})} /> : null}
+      {problem ? <Failure error={problem} retry={() => found.refetch()} /> : null}
+      {found.isPending && !problem ? <Loading {...(rows ? { rows } : {})} /> : null}
       {data === undefined ? null : count(data) ? children(data) : empty}
     </div>
   );
