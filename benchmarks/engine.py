@@ -11,7 +11,9 @@ fetches the other engines and the profiler that ``--profile`` needs.
 
 import argparse
 import asyncio
+import dataclasses
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -26,6 +28,7 @@ from benchmarks import peers
 from benchmarks.load import Engine, latency, sync_microseconds, throughput
 from benchmarks.table import Row, print_rows
 from benchmarks.tailrace_engine import EACH_STEP, NOTHING, Tailrace, chain, tailrace, wide
+from benchmarks.trace_sink import trace_sink
 from benchmarks.worker_profile import can_profile, record, summarize
 
 _LENGTH: Final = 20
@@ -209,6 +212,21 @@ async def _profile(options: argparse.Namespace) -> Report:
     }
 
 
+async def _traces(options: argparse.Namespace) -> Report:
+    """Measure one worker with traces and one without, in turns."""
+    async with AsyncExitStack() as stack:
+        engines: list[Engine] = []
+        for name, endpoint in (("untraced", ""), ("traced", stack.enter_context(trace_sink()))):
+            os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint
+            running = _running("Tailrace", options, synced=False, workers=1)
+            engine, _ = await stack.enter_async_context(running)
+            assert isinstance(engine, Tailrace)
+            engine.mode = dataclasses.replace(engine.mode, engine=f"Tailrace, {name}")
+            engines.append(engine)
+        rates, costs = await throughput(engines, options.executions, _LENGTH, options.rounds, 1)
+    return {"figures": rates, "cpu": costs}
+
+
 async def _measure(options: argparse.Namespace) -> Report:
     report: Report = {
         "each step": EACH_STEP | peers.EACH_STEP,
@@ -216,6 +234,8 @@ async def _measure(options: argparse.Namespace) -> Report:
     }
     if options.profile:
         return report | await _profile(options)
+    if options.traces:
+        return report | await _traces(options)
     return report | await _compare(options) | {"growth": await _growth(options)}
 
 
@@ -246,6 +266,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--install", action="store_true", help="install the other engines and exit")
     parser.add_argument("--profile", action="store_true", help="only profile the worker")
+    parser.add_argument("--traces", action="store_true", help="only measure the cost of traces")
     parser.add_argument("--executions", type=int, default=256, help="concurrent executions")
     parser.add_argument(
         "--rounds", type=int, default=3, help="number of rounds; figures are medians"

@@ -4,7 +4,8 @@ Each server runs in a fresh process; all clients share another process, which on
 CPU is the user and system time of the server process, divided by the events that arrived. Memory is
 the growth of its resident memory while clients connect, without the kernel's socket buffers. A
 trickle publishes an event every 2 ms, a burst publishes all events at once. nchan takes part if
-nginx and its module are installed (Debian: ``nginx libnginx-mod-nchan``).
+nginx and its module are installed (Debian: ``nginx libnginx-mod-nchan``), Mercure and Centrifugo if
+Go is: they are built once, which takes minutes.
 """
 
 import argparse
@@ -58,7 +59,7 @@ async def _deliver(
 ) -> Figures:
     before = cpu_seconds(server.pid)
     taking = asyncio.create_task(readers.take(clients * events))
-    await _publish(server, events, pause)
+    await publish(server, events, pause)
     taken = await taking
     spent = cpu_seconds(server.pid) - before
     mode = "trickle" if pause else "burst"
@@ -70,7 +71,7 @@ async def _deliver(
     }
 
 
-async def _publish(server: StreamServer, events: int, pause: float) -> None:
+async def publish(server: StreamServer, events: int, pause: float) -> None:
     if not pause:
         await server.publish([event() for _ in range(events)])
         return

@@ -2,7 +2,8 @@
 
 One NATS server holds finished executions and some that wait for a signal, spread among them, as an
 API and workers would have written them. Then an API and a worker are started, and pages of the
-lists are requested one after the other. Times are those of the client, in milliseconds.
+lists are requested one after the other. ``ms`` is the median time of the client. ``cpu_ms`` is the
+mean CPU time of NATS and the service, which depends less on what else the machine does.
 """
 
 import argparse
@@ -11,9 +12,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpx
 import msgspec
@@ -22,6 +23,7 @@ from nats.aio.client import Client
 from benchmarks.table import Row, print_rows
 from harness.nats.server import NatsServer
 from harness.processes.api_process import ApiProcess
+from harness.processes.process_usage import cpu_seconds
 from harness.processes.service import Service
 from tailrace_shared.execution import events as ev
 from tailrace_shared.execution.commit_status import STATE, WORKFLOW
@@ -46,6 +48,18 @@ _PLACEHOLDER: Final = b"<execution>"
 _Message = tuple[str, bytes, dict[str, str] | None]
 
 
+class _Cost(NamedTuple):
+    """The cost of a request or a start.
+
+    Attributes:
+        ms: its time, in milliseconds.
+        cpu_ms: CPU time of NATS and the service, in milliseconds.
+    """
+
+    ms: float
+    cpu_ms: float
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -61,13 +75,19 @@ def main() -> None:
         store = options.store or Path(folder)
         full = asyncio.run(_measure(store, options.finished, options.waiting, options.requests))
     rows: list[Row] = [
-        {"what": what, "empty_ms": round(empty[what], 1), "full_ms": round(full[what], 1)}
+        {
+            "what": what,
+            "empty_ms": round(empty[what].ms, 1),
+            "full_ms": round(full[what].ms, 1),
+            "empty_cpu_ms": round(empty[what].cpu_ms, 1),
+            "full_cpu_ms": round(full[what].cpu_ms, 1),
+        }
         for what in full
     ]
     print_rows(rows, as_json=options.json)
 
 
-async def _measure(folder: Path, finished: int, waiting: int, requests: int) -> dict[str, float]:
+async def _measure(folder: Path, finished: int, waiting: int, requests: int) -> dict[str, _Cost]:
     is_filled = (folder / "filled").exists()
     server = NatsServer(folder / "nats").start()
     try:
@@ -77,7 +97,7 @@ async def _measure(folder: Path, finished: int, waiting: int, requests: int) -> 
             # A server that has just stored millions of messages still has work to do.
             server.stop()
             server.start()
-        return await asyncio.to_thread(_times, server.url, folder, requests)
+        return await asyncio.to_thread(_costs, server, folder, requests)
     finally:
         server.stop()
 
@@ -174,25 +194,43 @@ def _id() -> str:
     return _PLACEHOLDER.decode()
 
 
-def _times(nats_url: str, folder: Path, requests: int) -> dict[str, float]:
-    times: dict[str, float] = {}
-    worker = Service("tailrace_worker", {"NATS_URL": nats_url}, folder / "worker.log")
-    times["worker start-up"] = _once(worker.start)
+def _costs(server: NatsServer, folder: Path, requests: int) -> dict[str, _Cost]:
+    costs: dict[str, _Cost] = {}
+    worker = Service("tailrace_worker", {"NATS_URL": server.url}, folder / "worker.log")
+    costs["worker start-up"] = _cost_of_start(worker, server)
     worker.stop()
-    api = ApiProcess(nats_url, folder)
-    times["API start-up"] = _once(api.start)
+    api = ApiProcess(server.url, folder)
+    costs["API start-up"] = _cost_of_start(api, server)
     try:
         with httpx.Client(base_url=api.url, timeout=120) as http:
-            times |= _of_requests(http, requests)
+            costs |= _of_requests(http, requests, (server.pid, api.pid))
     finally:
         api.stop()
-    return times
+    return costs
 
 
-def _of_requests(http: httpx.Client, requests: int) -> dict[str, float]:
-    times: dict[str, float] = {}
-    times["paused list, first"] = _once(lambda: _get(http, "/api/workflow/paused"))
-    times["paused list, whole"] = _median(lambda: _get(http, "/api/workflow/paused"), 3)
+def _cost_of_start(service: Service, server: NatsServer) -> _Cost:
+    before, begun = cpu_seconds(server.pid), time.perf_counter()
+    service.start()
+    took = time.perf_counter() - begun
+    used = cpu_seconds(server.pid) - before + cpu_seconds(service.pid)
+    return _Cost(took * 1000, used * 1000)
+
+
+def _of_requests(http: httpx.Client, requests: int, processes: tuple[int, ...]) -> dict[str, _Cost]:
+    costs: dict[str, _Cost] = {}
+
+    def measure(what: str, path: str, count: int, **query: str) -> None:
+        times, before = [], sum(map(cpu_seconds, processes))
+        for _ in range(count):
+            begun = time.perf_counter()
+            _get(http, path, **query)
+            times.append(time.perf_counter() - begun)
+        used = sum(map(cpu_seconds, processes)) - before
+        costs[what] = _Cost(statistics.median(times) * 1000, used * 1000 / count)
+
+    measure("paused list, first", "/api/workflow/paused", 1)
+    measure("paused list, whole", "/api/workflow/paused", 3)
     runs, waits = "/api/v1/executions", "/api/v1/waiting"
     for what, path, query in (
         ("run list, first page", runs, {}),
@@ -206,8 +244,8 @@ def _of_requests(http: httpx.Client, requests: int) -> dict[str, float]:
         ("waiting list, second page", waits, {"cursor": _get(http, waits).get("cursor")}),
     ):
         given = {name: value for name, value in query.items() if value is not None}
-        times[what] = _median(lambda path=path, given=given: _get(http, path, **given), requests)  # type: ignore[misc]
-    return times
+        measure(what, path, requests, **given)
+    return costs
 
 
 def _deep(http: httpx.Client, path: str) -> str | None:
@@ -221,16 +259,6 @@ def _get(http: httpx.Client, path: str, **query: str) -> dict[str, Any]:
     answer.raise_for_status()
     document: dict[str, Any] = answer.json()
     return document
-
-
-def _once(call: Callable[[], Any]) -> float:
-    begun = time.perf_counter()
-    call()
-    return (time.perf_counter() - begun) * 1000
-
-
-def _median(call: Callable[[], Any], count: int) -> float:
-    return statistics.median(_once(call) for _ in range(count))
 
 
 if __name__ == "__main__":

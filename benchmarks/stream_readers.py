@@ -1,14 +1,12 @@
 """Control of the process that reads streams, and the events that it reads."""
 
-import asyncio
-import json
 import sys
 import time
-from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
+from benchmarks.order_process import OrderProcess, order_process
 from benchmarks.reader_process import MARK
 from benchmarks.stream_servers import StreamServer
 
@@ -18,7 +16,6 @@ _EVENT: Final = (
 )
 _EVENT_BYTES: Final = 230
 _MAX_TRIES: Final = 20
-_MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 
 
 class Taken(NamedTuple):
@@ -40,14 +37,14 @@ class Taken(NamedTuple):
 class StreamReaders:
     """All readers of one server; they run in a separate process."""
 
-    def __init__(self, server: StreamServer, process: Process) -> None:
+    def __init__(self, server: StreamServer, readers: OrderProcess) -> None:
         self._server = server
-        self._process = process
+        self._readers = readers
         self._connected = 0
 
     async def connect(self, count: int) -> None:
         """Add connections; return when each of them receives newly published events."""
-        await self._ask("connect", count)
+        await self._readers.ask("connect", count)
         self._connected += count
         # A server may respond to a client before it has subscribed it, so publish until every
         # connection receives exactly one event.
@@ -59,17 +56,7 @@ class StreamReaders:
 
     async def take(self, marks: int, timeout: float = 15) -> Taken:
         """Read until ``marks`` events have arrived, or none for ``timeout`` seconds."""
-        return Taken(**await self._ask("take", marks, timeout))
-
-    async def _ask(self, order: str, *details: float) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        line = " ".join([order, *map(str, details)])
-        self._process.stdin.write(f"{line}\n".encode())
-        answer = await self._process.stdout.readline()
-        if not answer:
-            raise RuntimeError("the reader process has ended")
-        return json.loads(answer)
+        return Taken(**await self._readers.ask("take", marks, timeout))
 
 
 @asynccontextmanager
@@ -78,18 +65,9 @@ async def stream_readers(
 ) -> AsyncIterator[StreamReaders]:
     """Start the reader process of a server's stream; it has no connection yet."""
     options = ["--timing"] if timing else []
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "benchmarks.reader_process", str(server.port), server.path, *options),
-        stdin=PIPE,
-        stdout=PIPE,
-        limit=_MAX_ANSWER_BYTES,
-    )
-    try:
-        yield StreamReaders(server, process)
-    finally:
-        process.kill()
-        await process.communicate()
+    place = (server.port, server.path)
+    async with order_process("benchmarks.reader_process", *place, *options) as readers:
+        yield StreamReaders(server, readers)
 
 
 def event() -> bytes:

@@ -1,12 +1,13 @@
 """The servers whose streams the benchmarks measure, and how to publish an event on each.
 
-Tailrace and sse-starlette receive events as republished commits from a dedicated NATS server, nchan
-by POST. Each serves from one process.
+Tailrace and sse-starlette receive events as republished commits from a dedicated NATS server, the
+others by POST. Each serves from one process; those in Go use all cores.
 """
 
 import asyncio
 import contextlib
 import importlib.util
+import json
 import os
 import sys
 from abc import ABC, abstractmethod
@@ -15,15 +16,18 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import nats
 from nats.aio.client import Client
 
+from benchmarks.go_servers import built
 from harness.generators import hand_written_log as written
 from harness.generators.hand_written_log import HandWrittenLog
 from harness.http.nginx import Nginx, nginx_binary
 from harness.nats.server import NatsServer
 from harness.processes.api_process import ApiProcess
+from harness.processes.polling import until
 from harness.processes.ports import free_port
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.provision import ensure
@@ -53,6 +57,16 @@ _NCHAN: Final = """
         }}
     }}
 """
+
+_MERCURE_STREAM: Final = "/.well-known/mercure?topic=bench"
+_CENTRIFUGO_STREAM: Final = "/connection/uni_sse?cf_connect=" + quote('{"subs":{"bench":{}}}')
+_CENTRIFUGO: Final = {
+    "client": {"insecure": True},
+    "http_api": {"insecure": True},
+    "uni_sse": {"enabled": True},
+    "channel": {"without_namespace": {"allow_subscribe_for_client": True}},
+    "log": {"level": "none"},
+}
 
 
 class StreamServer(ABC):
@@ -86,24 +100,43 @@ class _NatsFedServer(StreamServer):
 
 
 class _PostFedServer(StreamServer):
-    def __init__(self, pid: int, port: int, writer: asyncio.StreamWriter) -> None:
-        super().__init__(pid, port, "/stream")
+    """A server that receives events by POST.
+
+    Args:
+        post_to: the path.
+        body: makes the body of an event.
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        port: int,
+        path: str,
+        writer: asyncio.StreamWriter,
+        post_to: str = "/publish",
+        body: Callable[[bytes], bytes] = bytes,
+    ) -> None:
+        super().__init__(pid, port, path)
         self._writer = writer
+        self._post_to = post_to
+        self._body = body
 
     async def publish(self, events: Sequence[bytes]) -> None:
         for event in events:
+            body = self._body(event)
             head = (
-                "POST /publish HTTP/1.1\r\nHost: 127.0.0.1\r\nX-EventSource-Event: step:log\r\n"
-                f"Content-Length: {len(event)}\r\n\r\n"
+                f"POST {self._post_to} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                f"X-EventSource-Event: step:log\r\nContent-Length: {len(body)}\r\n\r\n"
             )
-            self._writer.write(head.encode() + event)
+            self._writer.write(head.encode() + body)
         await self._writer.drain()
 
 
 @asynccontextmanager
-async def _tailrace(folder: Path) -> AsyncIterator[StreamServer]:
+async def tailrace(folder: Path, **settings: str) -> AsyncIterator[StreamServer]:
+    """Run one API replica with settings, and a log that it streams."""
     async with _nats(folder) as (server, client):
-        with ApiProcess(server.url, folder, log_level="warning") as api:
+        with ApiProcess(server.url, folder, log_level="warning", **settings) as api:
             log = HandWrittenLog(client, execution=_EXECUTION)
             await log.begin()
             await log.commit(written.step_started("n"))
@@ -144,12 +177,68 @@ async def _nchan(folder: Path) -> AsyncIterator[StreamServer]:
     port = free_port()
     module = next(filter(Path.exists, _NCHAN_MODULES))
     with Nginx(port, _NCHAN.format(port=port), folder, f"load_module {module};") as nginx:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        # Unread responses would block the next requests.
-        answers = asyncio.create_task(_discard(reader))
-        yield _PostFedServer(nginx.worker_pid, port, writer)
-        writer.close()
-        await answers
+        async with _posting(port) as writer:
+            yield _PostFedServer(nginx.worker_pid, port, "/stream", writer)
+
+
+@asynccontextmanager
+async def _mercure(folder: Path) -> AsyncIterator[StreamServer]:
+    port = free_port()
+    async with _program("mercure", folder, port, str(port)) as pid, _posting(port) as writer:
+        yield _PostFedServer(pid, port, _MERCURE_STREAM, writer)
+
+
+@asynccontextmanager
+async def _centrifugo(folder: Path) -> AsyncIterator[StreamServer]:
+    port, file = free_port(), folder / "centrifugo.json"
+    http_server = {"address": "127.0.0.1", "port": port}
+    file.write_text(json.dumps({**_CENTRIFUGO, "http_server": http_server}))
+    async with (
+        _program("centrifugo", folder, port, "--config", str(file)) as pid,
+        _posting(port) as writer,
+    ):
+        yield _PostFedServer(
+            pid,
+            port,
+            _CENTRIFUGO_STREAM,
+            writer,
+            "/api/publish",
+            lambda event: b'{"channel":"bench","data":%b}' % event,
+        )
+
+
+@asynccontextmanager
+async def _program(name: str, folder: Path, port: int, *arguments: str) -> AsyncIterator[int]:
+    """Run a server written in Go; yield its process id once it listens on its port."""
+    with (folder / f"{name}.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            str(built(name)), *arguments, stdout=log, stderr=log
+        )
+    try:
+        await until(lambda: _accepts(port))
+        yield process.pid
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def _accepts(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+@asynccontextmanager
+async def _posting(port: int) -> AsyncIterator[asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    # Unread responses would block the next requests.
+    answers = asyncio.create_task(_discard(reader))
+    yield writer
+    writer.close()
+    await answers
 
 
 async def _discard(reader: asyncio.StreamReader) -> None:
@@ -159,9 +248,11 @@ async def _discard(reader: asyncio.StreamReader) -> None:
 
 
 SERVERS: Final[dict[str, Callable[[Path], AbstractAsyncContextManager[StreamServer]]]] = {
-    "tailrace": _tailrace,
+    "tailrace": tailrace,
     "sse-starlette": _sse_starlette,
     "nchan": _nchan,
+    "mercure": _mercure,
+    "centrifugo": _centrifugo,
 }
 PEERS: Final = [name for name in SERVERS if name != "tailrace"]
 
@@ -172,4 +263,4 @@ def is_missing(server: str) -> bool:
         return importlib.util.find_spec("sse_starlette") is None
     if server == "nchan":
         return nginx_binary() is None or not any(map(Path.exists, _NCHAN_MODULES))
-    return False
+    return server in ("mercure", "centrifugo") and built(server) is None

@@ -16,7 +16,7 @@ from harness.processes.api_process import ApiProcess
 from harness.processes.installation import TENANT, Installation, installation
 from harness.processes.service import Service
 from tailrace_shared.execution.summary import RunSummary
-from tailrace_shared.nats.topology import RUNS
+from tailrace_shared.nats.topology import EVENTS, RUNS
 
 NOTHING: Final = "bench.nothing"
 TRANSFORM: Final = "transform"
@@ -100,6 +100,13 @@ class Tailrace:
             return await timed(all_runs())
         finally:
             await subscription.unsubscribe()
+
+    async def stored_bytes(self) -> tuple[int, int]:
+        """Return the bytes of the log, and those of all other streams."""
+        listed = await self._site.jetstream.api("STREAM.LIST", {"offset": 0})
+        sizes = {each["config"]["name"]: each["state"]["bytes"] for each in listed["streams"]}
+        log = sizes.pop(self._site.subjects.stream(EVENTS))
+        return log, sum(sizes.values())
 
     async def store(self, name: str, nodes: dict[str, Any]) -> str:
         """Store a workflow unless it is stored already; return its id."""

@@ -1,0 +1,1 @@
+"""The arithmetic and the simulation behind the size of an installation."""
