@@ -37,6 +37,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run the tests on a Kubernetes cluster too; the first time it is built, for minutes",
     )
     parser.addoption(
+        "--runs-per-second",
+        type=float,
+        default=5.0,
+        help="how often a run starts on the Kubernetes cluster; forty clients for each",
+    )
+    parser.addoption(
         "--images",
         type=Path,
         help="folder with images of deploy/images/build.py for --kubernetes, instead of new ones",

@@ -22,7 +22,14 @@ from harness.nats.server import NatsServer
 from harness.processes.installation import TENANT
 from tailrace_shared.commands.execution_commands import Caller, Decision
 from tailrace_shared.commands.run_starter import RunRequest
-from tailrace_shared.execution.events import ExecutionStarted, Origin, StepStarted, StepWaiting
+from tailrace_shared.execution.events import (
+    Event,
+    ExecutionStarted,
+    Origin,
+    StepCompleted,
+    StepStarted,
+    StepWaiting,
+)
 from tailrace_shared.ids import new_token
 from tailrace_shared.nats.topology import WORKFLOWS
 
@@ -300,11 +307,6 @@ async def scheduled(opened: Campaign) -> str:
     return execution
 
 
-def slow_and_ask() -> dict[str, Any]:
-    """Return a step and a wait that do not end by themselves."""
-    return {"slow": {"type": STEP, "with": {"seconds": 60}}, "ask": {"type": "await"}}
-
-
 async def overdue(opened: Campaign) -> str:
     """A time limit that ends a step and a wait."""
     nodes: dict[str, Any] = {
@@ -336,9 +338,46 @@ async def stopped(opened: Campaign) -> str:
     return execution
 
 
+async def named(opened: Campaign) -> str:
+    """Names of steps that end in all ways, two waits one after the other, and a document."""
+    wait = {"type": "await", "needs": ["draft"]}
+    nodes: dict[str, Any] = {
+        "draft": {"type": "transform", "with": {"value": {"document_id": "d-1"}}},
+        "talk": {"type": "proof.talk", "name": "A report"},
+        "unwanted": {
+            "type": "transform",
+            "name": "Unwanted",
+            "when": "false",
+            "with": {"value": 1},
+        },
+        "broken": {
+            "type": STEP,
+            "name": "A step with a traceback",
+            "on_error": "continue",
+            "retry": {"max_attempts": 2, "initial": "10ms"},
+            "with": {"seconds": "soon"},
+        },
+        "first": {**wait, "name": "The first decision"},
+        "second": wait,
+    }
+    output = {"generated_document_id": "${nodes.draft.output.document_id}"}
+    workflow = checked({"id": "named", "nodes": nodes, "output": output})
+    execution = await opened.start(await opened.store(workflow))
+    await opened.site.waits(execution, ["first", "second"])
+    await opened.commander.resolve(TENANT, execution, Decision("first"), ANN)
+    await opened.site.until(execution, lambda events: any(is_end_of(e, "first") for e in events))
+    await opened.commander.resolve(TENANT, execution, Decision("second"), ANN)
+    return execution
+
+
+def is_end_of(event: Event, node_id: str) -> bool:
+    """Return whether a step completes in an event."""
+    return isinstance(event, StepCompleted) and event.data.node_id == node_id
+
+
 SCENES = (
     *(everything, failed, rerun, crashed, cancelled, paused, large, marked, timed, gone),
-    *(mended, overdue, stopped, taken_up, scheduled),
+    *(mended, overdue, stopped, taken_up, scheduled, named),
 )
 
 

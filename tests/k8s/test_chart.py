@@ -29,8 +29,9 @@ def test_the_schema_is_that_of_the_values():
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_examples_render_valid_resources(chart: Chart, example: str):
-    resources = chart.render(yaml.safe_load((CHART / "ci" / example).read_text()))
+def test_examples_render_valid_resources(chart_of_each_helm: Chart, example: str):
+    """With Helm 3 and with Helm 4."""
+    resources = chart_of_each_helm.render(yaml.safe_load((CHART / "ci" / example).read_text()))
     _validate(resources)
     for pod in _pods(resources):
         assert pod["automountServiceAccountToken"] is False
@@ -107,6 +108,14 @@ def test_the_grace_period_is_that_of_the_drain(chart: Chart):
     assert api["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 85
 
 
+@pytest.mark.parametrize("surge", ["25%", 3])
+def test_a_rollout_of_the_api_starts_pods_before_it_ends_others(chart: Chart, surge: str | int):
+    api = _deployment(chart.render(_changed(TRIAL, {"api.maxSurge": surge})), "demo-api")
+    assert api["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": surge, "maxUnavailable": 0}
+    with pytest.raises(Refused, match="maxSurge"):
+        chart.render(_changed(TRIAL, {"api.maxSurge": "0%"}))
+
+
 def test_an_autoscaler_owns_the_number_of_replicas(chart: Chart):
     """A number in the Deployment would reset it at every upgrade."""
     resources = chart.render(PRODUCTION)
@@ -150,6 +159,18 @@ def test_a_restore_stops_all_services(chart: Chart):
     )
     [container] = job["spec"]["template"]["spec"]["containers"]
     assert "--skip-sequences=10000000" in container["command"]
+
+
+def test_each_restore_is_a_job_of_its_own(chart: Chart):
+    """A Job that has failed cannot be changed: `replace` would be refused."""
+    restore = {"file": "tailrace-1.age", "identity": {"secretName": "key"}}
+    names = set()
+    for replaces in (False, True):
+        values = _changed(PRODUCTION, {"restore": {**restore, "replace": replaces}})
+        names |= {
+            each["metadata"]["name"] for each in chart.render(values) if each["kind"] == "Job"
+        }
+    assert len(names) == 2
 
 
 def test_clients_do_not_reach_the_internal_port(chart: Chart):

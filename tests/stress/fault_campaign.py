@@ -299,7 +299,7 @@ def _longest(durations: Sequence[float]) -> str:
 
 
 def _everything() -> Any:
-    """A workflow with actors, a slow local step, an await, a timer, maps and a child run."""
+    """A workflow with actors, a slow local step, an await, a timer, maps, a child and `finally`."""
     actor = {"type": ACTOR, "with": {"seconds": 0.02}}
     nodes = {
         "slow": {"type": STEP, "with": {"seconds": "${input.slow}"}, "stage": "slow"},
@@ -323,7 +323,9 @@ def _everything() -> Any:
         "child": {"type": "workflow", "with": {"id": "child"}, "needs": ["a"]},
     }
     ends = {"type": "transform", "needs": sorted(nodes), "with": {"value": 1}}
-    return checked({"id": _WORKFLOW, "nodes": {**nodes, "last": ends}})
+    after = {"tidy": actor, "free": {"type": STEP, "needs": ["tidy"]}}
+    groups = {"finally": {"nodes": after}}
+    return checked({"id": _WORKFLOW, "nodes": {**nodes, "last": ends}, **groups})
 
 
 async def run_rounds(

@@ -9,12 +9,13 @@ from typing import Final
 
 from nats.aio.client import Client
 
-from harness.faults.backup import back_up, restore
 from harness.faults.cluster import FaultyCluster, FaultyNode
 from harness.faults.network import Side
+from harness.nats.backup import restore, take_backups
 from harness.processes.installation import Installation
 from harness.processes.service import Service
 from tailrace_shared.errors import JetStreamError, UnavailableError
+from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import EVENTS
 
 _OUTAGE_S: Final = 14.0
@@ -194,14 +195,16 @@ async def restore_backup(arena: Arena) -> None:
     """
     for service in arena.services.values():
         await asyncio.to_thread(service.stop)
-    backups = await back_up(arena.client)
+    jetstream = JetStream(arena.client)
+    backups = await take_backups(jetstream)
     arena.cluster.kill()
     for node in arena.cluster.nodes:
         node.disk.wipe()
     await arena.start_nodes()
     while not arena.client.is_connected:  # noqa: ASYNC110 - nats-py has no event for it
         await asyncio.sleep(0.05)
-    await restore(arena.client, backups)
+    for backup in backups:
+        await restore(jetstream, backup)
     await asyncio.gather(*(asyncio.to_thread(service.start) for service in arena.services.values()))
 
 

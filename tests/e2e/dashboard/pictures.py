@@ -2,26 +2,31 @@
 
     PYTHONPATH=tests .venv/bin/python tests/e2e/dashboard/pictures.py docs/dashboard
 
-It starts a system with the examples, lets some workflows run, and writes more than docs/ keeps.
+It starts a system with the examples and lets some workflows run. ``--width 360`` takes the pictures
+that a phone shows.
 """
 
+import argparse
 import asyncio
 import base64
 import json
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
-from playwright.async_api import Browser, Page, async_playwright
+import nats
+from playwright.async_api import Browser, Page, Route, async_playwright
 
+from harness.http.secured_system import environment
 from harness.processes.polling import until
 from harness.processes.tailrace_up import TailraceUp
+from tailrace_shared.stores.dead_letters import dead_letter_headers
 
 _ROOT: Final = Path(__file__).parents[3]
-_SIZE: Final = {"width": 1360, "height": 850}
+_WIDE: Final = {"width": 1360, "height": 850}
+_NARROW_HEIGHT: Final = 760
 _TIMEOUT_MS: Final = 120_000
 _SAMPLES: Final = _ROOT / "examples/purchase_order/samples"
 _ITEMS: Final = 56
@@ -33,7 +38,7 @@ async (png) => {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [image.width, image.height];
   canvas.getContext("2d").drawImage(image, 0, 0);
-  return canvas.toDataURL("image/webp", 0.9);
+  return canvas.toDataURL("image/webp", 0.82);
 }
 """
 
@@ -52,7 +57,7 @@ _INTAKE: Final = {
                 "on_error": "collect",
                 "do": {
                     "type": "simulate",
-                    "with": {"duration": "1500ms", "fail_rate": 0.05, "seed": 4},
+                    "with": {"duration": "2500ms", "fail_rate": 0.05, "seed": 4},
                 },
             },
         },
@@ -100,6 +105,14 @@ _INTAKE: Final = {
         },
     },
 }
+_THEMES: Final[tuple[Any, ...]] = ("light", "dark")
+_FEED_LINES: Final = 8
+_TRACEBACK: Final = """Traceback (most recent call last):
+  File "tailrace_worker/jobs/handler.py", line 88, in handle
+    await self._advance(job)
+  File "tailrace_worker/engine/advance.py", line 41, in advance
+    raise ValueError(f"unknown execution {job.execution_id}")
+ValueError: unknown execution 01a22a07-0000-7000-8000-000000000000"""
 _CHARGE: Final = {
     "name": "Card charge",
     "nodes": {
@@ -118,7 +131,12 @@ async def _seed(http: httpx.AsyncClient) -> dict[str, str]:
 
     for workflow, definition in (("order-intake", _INTAKE), ("card-charge", _CHARGE)):
         (await http.put(f"/api/v1/workflows/{workflow}", json=definition)).raise_for_status()
-    orders = [json.loads(path.read_text()) for path in sorted(_SAMPLES.glob("*.json"))]
+    # With another version, the page of the workflow lets its reader choose one.
+    path = "/api/v1/workflows/purchase-order"
+    changed = (await http.get(path)).raise_for_status().json()["definition"]
+    changed["nodes"]["parse"]["timeout"] = "20s"
+    (await http.put(path, json=changed)).raise_for_status()
+    orders = [json.loads(each.read_text()) for each in sorted(_SAMPLES.glob("*.json"))]
     runs: dict[str, str] = {}
     for count in range(4):
         await start("order-intake", {"po_number": f"PO-20{count}"})
@@ -138,6 +156,33 @@ async def _seed(http: httpx.AsyncClient) -> dict[str, str]:
     return runs
 
 
+async def _order(http: httpx.AsyncClient) -> None:
+    """Let an order pass, so that the feed has something to tell."""
+    order = json.loads(min(_SAMPLES.glob("*.json")).read_text())
+    path = "/api/v1/workflows/purchase-order/runs"
+    (await http.post(path, json={"input": order})).raise_for_status()
+
+
+async def _prepare(name: str, page: Page, http: httpx.AsyncClient, runs: dict[str, str]) -> None:
+    """Bring a page into the state that its picture shows."""
+    if name == "run":
+        await until(lambda: _is_priced(http, runs["intake"]))
+    elif name == "feed":
+        await _order(http)
+        await page.locator(".feed li").nth(_FEED_LINES).wait_for()
+    elif name == "editor":
+        line = page.locator(".cm-line").filter(has_text="type: po.check")
+        await line.click()
+        await page.keyboard.press("End")
+        await page.keyboard.insert_text("s")
+        await page.get_by_label("Problems").wait_for()
+    elif name == "compare":
+        await page.locator(".vrow").last.click()
+    elif name == "dead-letters":
+        await page.locator("[data-row]").first.click()
+        await page.get_by_label("Traceback").first.wait_for()
+
+
 async def _is(http: httpx.AsyncClient, run: str, status: str) -> bool:
     found: str = (await http.get(f"/api/v1/executions/{run}")).json()["status"]
     return found == status
@@ -155,8 +200,12 @@ async def _is_priced(http: httpx.AsyncClient, run: str) -> bool:
     return len(known) > _ITEMS * 0.6
 
 
-async def _open(browser: Browser, url: str, theme: Any) -> Page:
-    page = await browser.new_page(viewport=_SIZE, color_scheme=theme)  # type: ignore[arg-type]
+def _size(width: int) -> Any:
+    return _WIDE if width >= _WIDE["width"] else {"width": width, "height": _NARROW_HEIGHT}
+
+
+async def _open(browser: Browser, url: str, theme: Any, size: Any) -> Page:
+    page = await browser.new_page(viewport=size, color_scheme=theme)
     page.set_default_timeout(_TIMEOUT_MS)
     await page.goto(url)
     await page.locator(".live.is-success").wait_for()
@@ -169,7 +218,101 @@ async def compressed(png: bytes, page: Page) -> bytes:
     return base64.b64decode(url.partition(",")[2])
 
 
-async def _take(system: TailraceUp, folder: Path) -> None:
+async def _bury(system: TailraceUp) -> None:
+    """Leave a job that failed for good."""
+    token = (system.folder / "data" / "nats.token").read_text().strip()
+    client = await nats.connect(f"nats://127.0.0.1:{system.nats_port}", token=token)
+    headers = dead_letter_headers(
+        {},
+        queue="executions",
+        subject="tr.jobs.executions",
+        deliveries=5,
+        reason="failed",
+        error="ValueError: unknown execution 01a22a07-0000-7000-8000-000000000000",
+        traceback=_TRACEBACK,
+    )
+    job = {
+        "actor_name": "advance",
+        "message_id": "j-1",
+        "args": [],
+        "kwargs": {"tenant": "default"},
+    }
+    await client.jetstream().publish(
+        "tr.dead.executions", json.dumps(job).encode(), headers=headers
+    )
+    await client.close()
+
+
+def _places(runs: dict[str, str]) -> dict[str, str]:
+    """Return where the pictures are taken, by their names."""
+    intake = f"runs/{runs['intake']}"
+    return {
+        "run": f"{intake}?step=approve",
+        "feed": "feed",
+        "timeline": f"{intake}?tab=timeline",
+        "events": f"{intake}?tab=events",
+        "failed": f"runs/{runs['failed']}?step=charge",
+        "overview": "",
+        "inbox": "inbox",
+        "runs": "runs",
+        "workflows": "workflows",
+        "workflow": "workflows/purchase-order",
+        "editor": "workflows/purchase-order?tab=definition",
+        "compare": f"compare/{runs['purchase-2']}/{runs['purchase-3']}",
+        "performance": "performance",
+        "pipelines": "pipelines",
+        "schedules": "schedules",
+        "streams": "streams",
+        "dead-letters": "dead-letters",
+        "settings": "settings",
+    }
+
+
+class _Photographer:
+    """Takes pictures of pages, one for each theme."""
+
+    def __init__(self, pages: dict[str, Page], blank: Page, folder: Path) -> None:
+        self._pages = pages
+        self._blank = blank
+        self._folder = folder
+
+    async def go(self, place: str) -> None:
+        for page in self._pages.values():
+            await page.evaluate("path => { location.hash = path; }", f"#/{place}")
+            await page.locator("main h1").first.wait_for()
+
+    async def settled(self) -> None:
+        for page in self._pages.values():
+            await page.locator("[aria-label=Loading]").first.wait_for(state="detached")
+
+    async def take(self, name: str) -> None:
+        for theme, page in self._pages.items():
+            png = await page.screenshot(animations="disabled")
+            taken = await compressed(png, self._blank)
+            (self._folder / f"{name}-{theme}.webp").write_bytes(taken)
+
+    async def without_server(self, answer: Any, name: str) -> None:
+        """Take the overview while requests get this answer."""
+        for page in self._pages.values():
+            await page.route("**/api/**", answer)
+            await page.evaluate("location.hash = '#/'")
+            await page.reload()
+            await page.get_by_role("alert").first.wait_for()
+        await self.take(name)
+        for page in self._pages.values():
+            await page.unroute("**/api/**")
+            await page.reload()
+            await page.locator(".live.is-success").wait_for()
+
+
+async def _fail(route: Route) -> None:
+    detail = {"title": "Unavailable", "status": 503, "detail": "NATS does not answer"}
+    headers = {"x-request-id": "01a22a07-9219-70dd"}
+    await route.fulfill(status=503, json=detail, headers=headers)
+
+
+async def _take(system: TailraceUp, folder: Path, width: int) -> None:
+    size = _size(width)
     async with (
         httpx.AsyncClient(base_url=system.url, timeout=60) as http,
         async_playwright() as playwright,
@@ -177,50 +320,60 @@ async def _take(system: TailraceUp, folder: Path) -> None:
         browser = await playwright.chromium.launch(
             executable_path=shutil.which("chromium"), chromium_sandbox=False
         )
-        pages = {theme: await _open(browser, system.url, theme) for theme in ("light", "dark")}
-        blank = await browser.new_page()
+        pages = {theme: await _open(browser, system.url, theme, size) for theme in _THEMES}
+        photographer = _Photographer(pages, await browser.new_page(), folder)
+        await photographer.settled()
+        await photographer.take("empty")
         runs = await _seed(http)
-        places = {
-            "run": f"runs/{runs['intake']}?step=approve",
-            "failed": f"runs/{runs['failed']}?step=charge",
-            "overview": "",
-            "inbox": "inbox",
-            "runs": "runs",
-            "workflows": "workflows",
-            "workflow": "workflows/purchase-order",
-            "compare": f"compare/{runs['purchase-2']}/{runs['purchase-3']}",
-            "performance": "performance",
-            "pipelines": "pipelines",
-            "schedules": "schedules",
-            "streams": "streams",
-            "feed": "feed",
-            "dead-letters": "dead-letters",
-            "settings": "settings",
-        }
-        for name, place in places.items():
+        await _bury(system)
+        for name, place in _places(runs).items():
+            await photographer.go(place)
             for page in pages.values():
-                await page.evaluate("path => { location.hash = path; }", f"#/{place}")
-                await page.locator("main h1").wait_for()
-            if name == "run":
-                await until(lambda: _is_priced(http, runs["intake"]))
-            for page in pages.values():
-                await page.locator(".skeleton").first.wait_for(state="detached")
-            for theme, page in pages.items():
-                taken = await compressed(await page.screenshot(animations="disabled"), blank)
-                (folder / f"{name}-{theme}.webp").write_bytes(taken)
+                await _prepare(name, page, http, runs)
+            await photographer.settled()
+            await photographer.take(name)
+        await photographer.without_server(_fail, "error")
+        for page in pages.values():
+            await page.context.set_offline(True)
+            await page.locator(".banner").wait_for()
+        await photographer.take("offline")
+        await browser.close()
+
+
+async def _take_signed_out(system: TailraceUp, folder: Path, width: int) -> None:
+    size = _size(width)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), chromium_sandbox=False
+        )
+        pages = {}
+        for theme in _THEMES:
+            pages[theme] = await browser.new_page(viewport=size, color_scheme=theme)
+            await pages[theme].goto(system.url)
+            await pages[theme].locator(".sign-in").wait_for()
+        await _Photographer(pages, await browser.new_page(), folder).take("signed-out")
         await browser.close()
 
 
 def main() -> None:
     """Take the pictures into the folder that the command line names."""
-    target = Path(sys.argv[1])
-    target.mkdir(parents=True, exist_ok=True)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--width", type=int, default=_WIDE["width"])
+    given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as folder,
         TailraceUp(Path(folder), "--demo", "--workers", "1") as up,
     ):
         up.wait_ready()
-        asyncio.run(_take(up, target))
+        asyncio.run(_take(up, given.folder, given.width))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        TailraceUp(Path(folder), "--workers", "1", environment=environment()) as up,
+    ):
+        up.wait_ready()
+        asyncio.run(_take_signed_out(up, given.folder, given.width))
 
 
 if __name__ == "__main__":

@@ -2,17 +2,21 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from harness.http.windows import TIMEOUT_MS, browser_windows
+from harness.processes.polling import until
 from harness.processes.required_tools import skip_or_fail
 from harness.processes.tailrace_up import TailraceUp
 
@@ -38,12 +42,55 @@ _PAGES: Final = (
     "streams",
     "settings",
 )
-_THEMES: Final[dict[str, Any]] = {"light": {}, "dark": {"runOnly": ["color-contrast"]}}
+_THEMES: Final[dict[str, Any]] = {"dark": {"runOnly": ["color-contrast"]}, "light": {}}
 """The themes, and the rules that a theme can break."""
+_FORCED: Final = {"runOnly": ["color-contrast"]}
+_SMALL: Final = {"runOnly": ["color-contrast", "scrollable-region-focusable"]}
+_WIDTHS: Final = {"200 %": 720, "a phone": 360}
+"""Widths in CSS pixels: of a window of 1440 pixels at 200 % zoom, and of a phone."""
+_OVERFLOW: Final = """
+[document.documentElement, document.querySelector("main")]
+  .filter((each) => each.scrollWidth > each.clientWidth + 1)
+  .map((each) => `${each.tagName} is wider than the window: ${each.scrollWidth}`)
+"""
 _STATUSES: Final = """
 Object.fromEntries([...document.querySelectorAll("[data-node]")]
   .map((node) => [node.dataset.node, node.dataset.status]))
 """
+_KEPT: Final = """
+(run) => new Promise((resolve) => {
+  const opening = indexedDB.open("tailrace");
+  opening.onsuccess = () => {
+    const heads = opening.result.transaction("runs").objectStore("runs").getAll();
+    heads.onsuccess = () => {
+      resolve(heads.result.find(({key}) => key.endsWith(run)) ?? null);
+      opening.result.close();
+    };
+  };
+})
+"""
+_IS_KEPT: Final = f"""
+async (run) => {{
+  const kept = await ({_KEPT})(run);
+  return document.querySelector(".where")?.textContent.includes(`of ${{kept?.count}}`);
+}}
+"""
+"""Whether this browser has kept all events of a run that the page shows."""
+_PATIENT_AND_ALONE: Final = """
+delete globalThis.SharedWorker;
+const later = setTimeout;
+window.setTimeout = (run, ms, ...rest) => later(run, ms >= 2000 ? ms * 30 : ms, ...rest);
+"""
+"""Limits that no slow machine reaches, and streams that a test can hold: not those of a worker."""
+_SHORT_OUTAGES: Final = """
+delete globalThis.SharedWorker;
+const later = setTimeout;
+window.setTimeout = (run, ms, ...rest) => later(run, ms === 1500 ? 600_000 : ms, ...rest);
+window.banners = [];
+new MutationObserver(() => document.querySelectorAll(".banner").forEach((each) =>
+  banners.push(each.textContent))).observe(document, {childList: true, subtree: true});
+"""
+"""Let no outage be as long as those that are shown, however slow the machine is; note banners."""
 _SERIOUS: Final = """
 (rules) => axe.run({resultTypes: ["violations"], ...rules}).then((result) => result.violations
   .filter((each) => ["serious", "critical"].includes(each.impact))
@@ -86,7 +133,7 @@ async def test_the_example_is_started_by_its_form_and_scrubbed_event_by_event(
 @contextlib.asynccontextmanager
 async def _gate() -> AsyncIterator[tuple[str, dict[str, asyncio.Event]]]:
     """Serve paths whose responses wait for their event; yield the address and the events."""
-    events = {"/first": asyncio.Event(), "/second": asyncio.Event()}
+    events = {path: asyncio.Event() for path in ("/first", "/second", "/third")}
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -101,15 +148,18 @@ async def _gate() -> AsyncIterator[tuple[str, dict[str, asyncio.Event]]]:
         yield f"http://127.0.0.1:{port}", events
 
 
-async def test_a_run_is_followed_live_and_survives_a_cut(system: TailraceUp) -> None:
+async def test_a_run_is_followed_live_and_survives_cuts(system: TailraceUp) -> None:
     """Steps are idle, run for as long as their request is held, and succeed; without a reload."""
     async with _gate() as (url, events), browser_windows(system.url) as windows:
         nodes = {
             "first": {"type": "http", "with": {"url": f"{url}/first"}},
             "second": {"type": "http", "needs": ["first"], "with": {"url": f"{url}/second"}},
+            "third": {"type": "http", "needs": ["second"], "with": {"url": f"{url}/third"}},
         }
+        windows.expect_outage = True
         run = await _start(system, "held", {"nodes": nodes}, {})
-        page = await windows.open(f"runs/{run}")
+        # A window without a network has a worker with one.
+        page = await windows.open(f"runs/{run}", script="delete globalThis.SharedWorker")
         await _shows(page, first="running", second="pending")
         events["/first"].set()
         await _shows(page, first="success", second="running")
@@ -117,15 +167,23 @@ async def test_a_run_is_followed_live_and_survives_a_cut(system: TailraceUp) -> 
         await page.evaluate("location.hash = '#/streams'")
         await page.get_by_role("button", name="Pull the plug").click()
         events["/second"].set()
-        await _ended(system, run)
+        await until(lambda: _runs(system, run, "third"))
         await page.get_by_role("button", name="Plug it in again").click()
         await page.evaluate(f"location.hash = '#/runs/{run}'")
-        await _shows(page, first="success", second="success")
+        await _shows(page, first="success", second="success", third="running")
+
+        await page.context.set_offline(True)
+        await expect(page.locator(".banner")).to_contain_text("offline")
+        events["/third"].set()
+        await _ended(system, run)
+        await page.context.set_offline(False)
+        await _shows(page, first="success", second="success", third="success")
+        await expect(page.locator(".banner")).to_have_count(0)
         await expect(page.locator("header .pill[data-status=completed]")).to_be_visible()
 
 
 async def test_a_page_survives_the_death_of_the_api(system: TailraceUp) -> None:
-    """Without a reload, and without a missing or doubled event."""
+    """Without a reload, a missing or doubled event, and a banner for a short outage."""
     async with _gate() as (url, events), browser_windows(system.url) as windows:
         windows.expect_outage = True
         nodes = {
@@ -133,7 +191,7 @@ async def test_a_page_survives_the_death_of_the_api(system: TailraceUp) -> None:
             "second": {"type": "log", "needs": ["first"], "with": {"message": "done"}},
         }
         run = await _start(system, "outlived", {"nodes": nodes}, {})
-        page = await windows.open(f"runs/{run}")
+        page = await windows.open(f"runs/{run}", script=_SHORT_OUTAGES)
         await _shows(page, first="running", second="pending")
         await page.evaluate("window.isSamePage = true")
         os.kill(system.child("tailrace_api"), signal.SIGKILL)
@@ -148,6 +206,56 @@ async def test_a_page_survives_the_death_of_the_api(system: TailraceUp) -> None:
         await page.get_by_role("button", name="Compare with the log").click()
         await expect(page.get_by_text(f"missing 0 · doubled 0 of {total}")).to_be_visible()
         assert await page.evaluate("window.isSamePage")
+        assert await page.evaluate("banners") == []
+
+
+async def test_a_reload_goes_on_where_the_page_was(system: TailraceUp) -> None:
+    """The page shows what it kept before the stream answers, and receives only what is new."""
+    async with _gate() as (url, events), browser_windows(system.url) as windows:
+        items = {"for_each": str(list(range(200))), "max_parallel": 50}
+        items |= {"do": {"type": "log", "with": {"message": "x" * 200}}}
+        nodes = {
+            "many": {"type": "map", "with": items},
+            "first": {"type": "http", "needs": ["many"], "with": {"url": f"{url}/first"}},
+            "second": {"type": "log", "needs": ["first"], "with": {"message": "done"}},
+        }
+        run = await _start(system, "reloaded", {"nodes": nodes}, {})
+        page = await windows.open(f"runs/{run}")
+        await _shows(page, many="success", first="running", second="pending")
+        await until(functools.partial(page.evaluate, _IS_KEPT, run))
+        await page.add_init_script(_PATIENT_AND_ALONE)
+        await page.goto("about:blank")
+        events["/first"].set()
+        document = await _ended(system, run, include_logs=True)
+
+        may_answer = asyncio.Event()
+        streams: list[str] = []
+
+        async def hold(route: Route) -> None:
+            streams.append(route.request.url)
+            await may_answer.wait()
+            await route.continue_()
+
+        await page.route("**/api/v1/sse/stream?*", hold)
+        received: dict[str, int] = {}
+        network = await page.context.new_cdp_session(page)
+        network.on("Network.requestWillBeSent", lambda sent: _begin(received, sent))
+        network.on("Network.dataReceived", lambda data: _add(received, data))
+        await network.send("Network.enable")
+        await page.goto(f"{system.url}/#/runs/{run}")
+        await _shows(page, many="success", first="running", second="pending")
+        kept = await page.evaluate(_KEPT, run)
+        may_answer.set()
+        await _shows(page, many="success", first="success", second="success")
+        total = len(document["logs"])
+        await expect(page.get_by_text(f"event {total} of {total}")).to_be_visible()
+        assert 0 < sum(received.values()) < len(json.dumps(document["logs"])) / 10
+        query = parse_qs(urlsplit(streams[0]).query)
+        assert query["since_topics"] == [f"execution:{run}"]
+        assert query["since"] == [kept["cursor"]]
+        await page.get_by_role("link", name="Events").click()
+        await page.get_by_role("button", name="Compare with the log").click()
+        await expect(page.get_by_text(f"missing 0 · doubled 0 of {total}")).to_be_visible()
 
 
 async def test_a_decision_leaves_the_list_in_another_window(system: TailraceUp) -> None:
@@ -173,7 +281,7 @@ async def test_a_decision_leaves_the_list_in_another_window(system: TailraceUp) 
 
 
 async def test_no_page_has_a_serious_accessibility_fault(system: TailraceUp) -> None:
-    """In the light and in the dark theme, by axe."""
+    """By axe: in both themes, in forced colours, at 200 % zoom and as wide as a phone."""
     if not _AXE.is_file():
         skip_or_fail("axe-core", "npm ci --prefix clients/web")
     nodes = {"decide": {"type": "await", "with": {"reason": "approval"}}}
@@ -192,7 +300,179 @@ async def test_no_page_has_a_serious_accessibility_fault(system: TailraceUp) -> 
                 await page.evaluate(choose, theme)
                 faults = await page.evaluate(_SERIOUS, rules)
                 found += [f"{path} {theme} {each}" for each in faults]
+            await page.emulate_media(forced_colors="active")
+            faults = await page.evaluate(_SERIOUS, _FORCED)
+            found += [f"{path} forced colours {each}" for each in faults]
+            await page.emulate_media(forced_colors="none")
+            for name, width in _WIDTHS.items():
+                await page.set_viewport_size({"width": width, "height": 760})
+                faults = await page.evaluate(_SERIOUS, _SMALL)
+                faults += await page.evaluate(_OVERFLOW)
+                found += [f"{path} {name} {each}" for each in faults]
+            await page.set_viewport_size({"width": 1440, "height": 900})
     assert found == []
+
+
+async def test_the_editor_shows_a_problem_in_its_line(system: TailraceUp) -> None:
+    """Without a click: the API is asked after a pause. Stored versions are drawn and compared."""
+    broken = "id: edited\nnodes:\n  greet:\n    type: log\n    with: {message: hi}\n"
+    broken += "  bye:\n    type: log\n    needs: [greeet]\n    with: {message: bye}\n"
+    async with browser_windows(system.url) as windows:
+        windows.expect_refusals = True
+        page = await windows.open("workflows/new")
+        area = page.get_by_label("Definition in YAML or JSON")
+        await area.press("Control+a")
+        await page.keyboard.insert_text(broken)
+        await expect(page.get_by_label("Problems")).to_contain_text("line 8, column 13")
+        await expect(page.locator(".cm-line .cm-lintRange-error")).to_have_text("greeet")
+        await expect(page.locator(".cm-gutter-lint .cm-lint-marker-error")).to_be_visible()
+
+        await area.press("Control+a")
+        await page.keyboard.insert_text("nodes: {")
+        await expect(page.get_by_label("Problems")).to_contain_text("line 1")
+
+        await area.press("Control+a")
+        await page.keyboard.insert_text(broken.replace("greeet", "greet"))
+        await expect(page.get_by_role("status").get_by_text("Valid")).to_be_visible()
+        await page.get_by_role("button", name="Store a new version").click()
+        await expect(page.get_by_role("heading", name="edited")).to_be_visible()
+
+        nodes = {
+            "greet": {"type": "log", "with": {"message": "hello"}},
+            "smile": {"type": "log", "needs": ["greet"], "with": {"message": ":-)"}},
+        }
+        await _start(system, "edited", {"nodes": nodes}, {})
+        await page.evaluate("location.hash = '#/workflows/edited?tab=versions'")
+        await expect(page.get_by_label("Nodes that differ")).to_have_text(
+            "1 node added: smile · 1 node removed: bye · 1 node changed: greet"
+        )
+        await expect(page.locator(".diff .second", has_text='"message": "hello"')).to_be_visible()
+        await page.evaluate("location.hash = '#/workflows/edited'")
+        version = page.get_by_label("Version of the graph")
+        await version.select_option(index=0)
+        await expect(page.locator("[data-node=smile]")).to_be_visible()
+        await version.select_option(index=1)
+        await expect(page.locator("[data-node=bye]")).to_be_visible()
+        await expect(page.locator("[data-node=smile]")).to_have_count(0)
+
+
+async def test_the_editor_completes_what_workers_announce(system: TailraceUp) -> None:
+    """The types of nodes with their summaries, and the parameters of the type."""
+    async with browser_windows(system.url) as windows:
+        windows.expect_refusals = True
+        page = await windows.open("workflows/new")
+        area = page.get_by_label("Definition in YAML or JSON")
+        options = page.locator(".cm-tooltip-autocomplete").get_by_role("option")
+
+        async def are_offered() -> bool:
+            # The types may be on their way.
+            await page.keyboard.press("Control+Space")
+            return await options.count() > 0
+
+        await area.press("Control+a")
+        await page.keyboard.insert_text("id: completed\nnodes:\n  check:\n    type: po.che")
+        await until(are_offered)
+        await expect(options).to_have_text(["po.check"])
+        summary = page.locator(".cm-completionInfo")
+        await expect(summary).to_have_text("List the problems that a buyer would report.")
+        await options.click()
+        await expect(page.locator(".cm-line", has_text="type: po.check")).to_be_visible()
+        await page.keyboard.insert_text("\n    with:\n      ")
+        await until(are_offered)
+        await expect(options).to_have_text(["orderrequired", "po_numberrequired"])
+
+
+async def test_a_saved_run_plays_without_a_server(system: TailraceUp, tmp_path: Path) -> None:
+    """The file shows what the page showed, at its end and at any event. Its values stay text."""
+    value = "</script><script>document.title = 'broken'</script>"
+    nodes = {
+        "first": {"type": "transform", "with": {"value": "${input.text}"}},
+        "second": {"type": "fail", "needs": ["first"], "with": {"message": "no stock"}},
+    }
+    run = await _start(system, "saved", {"nodes": nodes}, {"text": value})
+    document = await _ended(system, run, include_logs=True)
+    total = len(document["logs"])
+    target = tmp_path / "run.html"
+    async with browser_windows(system.url) as windows:
+        page = await windows.open(f"runs/{run}")
+        await _shows(page, first="success", second="error")
+        async with page.expect_download() as download:
+            await page.get_by_role("button", name="Save the run as a file").click()
+        await (await download.value).save_as(target)
+        await page.goto(target.as_uri())
+        await _shows(page, first="success", second="error")
+        await expect(page).to_have_title(re.compile(f"saved {run}"))
+        await expect(page.get_by_text(f"event {total} of {total}")).to_be_visible()
+        await expect(page.get_by_text("no stock").first).to_be_visible()
+        await page.locator("[data-step=first]").click()
+        await expect(page.get_by_label("Values")).to_contain_text(value)
+        await page.get_by_role("slider", name="Event").press("Home")
+        await _shows(page, first="pending", second="pending")
+
+
+async def test_a_run_is_read_and_decided_by_keys(system: TailraceUp) -> None:
+    nodes = {"decide": {"type": "await", "with": {"reason": "approval"}}}
+    run = await _start(system, "keys", {"nodes": nodes}, {})
+    async with browser_windows(system.url) as windows:
+        page = await windows.open("runs?workflow=keys")
+        await expect(page.locator(f"[data-run='{run}']")).to_be_visible()
+        await page.keyboard.press("j")
+        await page.keyboard.press("Enter")
+        await _shows(page, decide="waiting")
+        node = page.locator("[data-node=decide]")
+        for _ in range(60):
+            if await node.evaluate("(node) => node === document.activeElement"):
+                break
+            await page.keyboard.press("Tab")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_label("Step decide")).to_be_visible()
+        position = page.locator(".where")
+        await expect(position).to_contain_text(re.compile(r"event (\d+) of \1$"))
+        await page.keyboard.press(",")
+        await expect(page.get_by_role("button", name="Past")).to_be_visible()
+        await page.keyboard.press("L")
+        await expect(page.get_by_role("button", name="Live")).to_be_visible()
+
+        await page.keyboard.press("g")
+        await page.keyboard.press("i")
+        ours = page.locator(f"[data-entry='{run}~decide'] [aria-current]")
+        await expect(page.locator(f"[data-entry='{run}~decide']")).to_be_visible()
+        for _ in range(20):
+            if await ours.count():
+                break
+            await page.keyboard.press("j")
+        await expect(ours).to_be_visible()
+        await expect(page.get_by_role("button", name="Approve")).to_be_enabled()
+        await page.keyboard.press("a")
+        await expect(page.get_by_role("list", name="Receipt")).to_contain_text("applied")
+    assert (await _ended(system, run))["status"] == "completed"
+
+
+async def test_the_decision_that_is_shown_stays(system: TailraceUp) -> None:
+    """Another one that arrives does not take its place; a decided one shows its receipt."""
+    nodes = {"decide": {"type": "await", "with": {"reason": "approval"}}}
+    run = await _start(system, "stays", {"nodes": nodes}, {})
+    await until(functools.partial(_is_listed, system, run))
+    async with browser_windows(system.url) as windows:
+        page = await windows.open("inbox")
+        entry = page.locator(f"[data-entry='{run}~decide']")
+        await expect(entry.locator("[aria-current]")).to_be_visible()
+        newer = await _start(system, "stays", {"nodes": nodes}, {})
+        await expect(page.locator(f"[data-entry='{newer}~decide']")).to_be_visible()
+        await expect(entry.locator("[aria-current]")).to_be_visible()
+
+        async def answer_late(route: Route) -> None:
+            answer = await route.fetch()
+            await expect(entry).to_have_count(0)
+            await route.fulfill(response=answer)
+
+        await page.route("**/resume", answer_late)
+        await page.get_by_role("button", name="Approve").click()
+        await expect(page.get_by_role("list", name="Receipt")).to_contain_text("applied")
+        await expect(page.get_by_role("link", name="Open the run")).to_have_attribute(
+            "href", re.compile(run)
+        )
+    assert (await _ended(system, run))["status"] == "completed"
 
 
 async def _start(system: TailraceUp, workflow: str, definition: Any, value: Any) -> str:
@@ -201,6 +481,28 @@ async def _start(system: TailraceUp, workflow: str, definition: Any, value: Any)
         (await http.put(path, json=definition)).raise_for_status()
         started = await http.post(f"{path}/runs", json={"input": value})
         return str(started.raise_for_status().json()["execution_id"])
+
+
+async def _is_listed(system: TailraceUp, run: str) -> bool:
+    async with httpx.AsyncClient(base_url=system.url, timeout=60) as http:
+        listed = (await http.get("/api/workflow/paused")).raise_for_status().json()
+    return any(each["executionId"] == run for each in listed["pausedWorkflows"])
+
+
+async def _runs(system: TailraceUp, run: str, node: str) -> bool:
+    async with httpx.AsyncClient(base_url=system.url, timeout=60) as http:
+        steps = (await http.get(f"/api/v1/executions/{run}")).json()["steps"]
+    return any(each["node_id"] == node and each["status"] == "running" for each in steps)
+
+
+def _begin(received: dict[str, int], sent: dict[str, Any]) -> None:
+    if "/sse/stream?" in sent["request"]["url"]:
+        received[sent["requestId"]] = 0
+
+
+def _add(received: dict[str, int], data: dict[str, Any]) -> None:
+    if data["requestId"] in received:
+        received[data["requestId"]] += data["dataLength"]
 
 
 async def _ended(system: TailraceUp, run: str, *, include_logs: bool = False) -> dict[str, Any]:

@@ -32,3 +32,22 @@ async def test_latency_reports_how_long_events_take() -> None:
     (row,) = await _bench("latency", "--clients", "20", "--events", "10", "--beside")
     assert row["delivered"] == "200 of 200"
     assert 0 < row["median"] <= row["p99"] <= row["max"]
+
+
+async def test_size_measures_every_cost_and_computes_from_it() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tailrace", "bench", "size", "--json"),
+        *("--streams", "30", "--deliveries", "10", "--idle-seconds", "1"),
+        *("--runs", "5", "--commits", "200", "--pods", "1"),
+        *("--clients", "5000", "--events", "500", "--executions", "100000"),
+        stdout=PIPE,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    report = json.loads(output)
+    costs = report["costs"]
+    # Others may be lost in the noise of so short a measurement.
+    certain = ("opening_us", "heartbeat_us", "frame_bytes", "leader_us", "step_bytes")
+    assert all(costs[name] > 0 for name in certain)
+    assert min(costs.values()) >= 0
+    assert [row["5,000 clients"] for row in report["size"]][:3] == ["5,000", "500", "100,000"]

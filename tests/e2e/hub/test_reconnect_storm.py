@@ -11,7 +11,7 @@ from harness.generators.hand_written_log import HandWrittenLog, event_ids
 from harness.models.measurements import RecordProperty
 from harness.nats.server import NatsServer
 from harness.processes.api_process import ApiProcess
-from harness.processes.process_usage import cpu_seconds, memory_bytes
+from harness.processes.process_usage import cpu_seconds, file_slots, memory_bytes
 from harness.sse.crowd import Crowd
 from harness.sse.crowd_members import Target
 
@@ -45,6 +45,7 @@ async def test_all_are_caught_up_within_bounds(
     """Twenty executions, five ids each: a client gets just what it had not, and goes on live."""
     # More than a ring holds, so that all of it is read from the log.
     with ApiProcess(nats_server.url, tmp_path, ring_events="16", ring_bytes="65536") as api:
+        assert file_slots(api.pid) >= _CLIENTS
         logs = [HandWrittenLog(log.client) for _ in range(_EXECUTIONS)]
         await asyncio.gather(*map(_history, logs))
         histories = [await event_ids(one) for one in logs]

@@ -1,5 +1,6 @@
 """One cluster, and one release on it, for all tests of this folder."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from harness.kubernetes.cluster import Cluster
 from harness.kubernetes.release import Release
 from harness.kubernetes.traffic import HEAD, NODES, WORKFLOW, Row, Traffic
 from harness.models.log_invariants import Record, check
+from harness.nats.current_reads import current_commits
 from harness.processes.required_tools import skip_or_fail
 from tailrace_shared.settings import CommonSettings
 from tailrace_shared.stores.stores import Stores
@@ -44,6 +46,7 @@ VALUES: Final[dict[str, Any]] = {
 
 TENANT: Final = "default"
 Observe = Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Row]]
+ObserveRelease = Callable[..., Awaitable[Row]]
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
@@ -101,11 +104,22 @@ def release(cluster: Cluster) -> Release:
 
 
 @pytest.fixture
-def observe(release: Release, record_property: Callable[[str, object], None]) -> Observe:
-    """Return what makes a change under load, and checks that nothing was lost."""
+def observe_release(
+    request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> ObserveRelease:
+    """Return what changes a release under load, and checks that nothing was lost."""
+    rate = float(request.config.getoption("--runs-per-second"))
 
-    async def run(phase: str, change: Callable[[], Awaitable[Any]]) -> Row:
-        async with Traffic(release.address("api")) as traffic:
+    async def run(
+        release: Release,
+        phase: str,
+        change: Callable[[], Awaitable[Any]],
+        *,
+        has_previous_release: bool = False,
+    ) -> Row:
+        async with Traffic(
+            release.address("api"), runs_per_second=rate, has_previous_release=has_previous_release
+        ) as traffic:
             await change()
             row = await traffic.finish(phase)
         sys.stderr.write(f"{row.markdown()} {dict(traffic.refusals)}\n")
@@ -117,10 +131,16 @@ def observe(release: Release, record_property: Callable[[str, object], None]) ->
     return run
 
 
+@pytest.fixture
+def observe(release: Release, observe_release: ObserveRelease) -> Observe:
+    """Return what changes the release of all tests under load."""
+    return functools.partial(observe_release, release)
+
+
 async def _check_logs(release: Release, executions: list[str]) -> None:
     workflow = definition(NODES, id=WORKFLOW)
     async with release.jetstream() as jetstream:
         stores = Stores.over(jetstream, Subjects(CommonSettings().prefix), 1)
         for execution in executions:
-            commits = [each async for each in stores.log.read(TENANT, execution)]
+            commits = await current_commits(stores.log, TENANT, execution)
             check([Record(workflow, commits)])

@@ -46,7 +46,7 @@ Observe = Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Row]]
 async def test_a_broken_end_of_pods_disturbs_clients(
     release: Release, observe: Observe, tmp_path: Path, broken: str
 ):
-    release.chart = changed_chart(tmp_path, DEPLOYMENT, *BROKEN_RELEASES[broken])
+    release.chart = changed_chart(tmp_path, (DEPLOYMENT, *BROKEN_RELEASES[broken]))
     try:
         release.upgrade({"images.api.tag": "0.3.0"})
         changes = {"images.api.tag": "0.3.0-b"}
@@ -71,7 +71,7 @@ async def test_an_upgrade_keeps_the_replicas_of_the_autoscaler(
         "api": {**values["api"], "autoscaling": autoscaling},
         "workers": {"default": {"replicas": 1}},
     }
-    chart = changed_chart(tmp_path, DEPLOYMENT, *SEEDED) if is_broken else CHART
+    chart = changed_chart(tmp_path, (DEPLOYMENT, *SEEDED)) if is_broken else CHART
     release = Release(cluster, helm_program(), name, small, chart)
     release.install()
     try:

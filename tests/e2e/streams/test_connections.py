@@ -22,6 +22,7 @@ from harness.processes.in_process_api import InProcessApi, api_in_process
 from harness.processes.required_tools import skip_or_fail
 from harness.sse.client import SseClient, SseEvent, SseParser, follow, places
 from tailrace_api.fanout.clients.connection import ClientConnection
+from tailrace_api.fanout.runtime.load import Load
 from tailrace_api.http.direct_writer import DirectWriter
 from tailrace_api.http.plain_writer import PlainWriter
 from tailrace_api.http.protocol import StreamProtocol
@@ -35,13 +36,16 @@ async def _begin(log: HandWrittenLog) -> None:
     await log.commit(written.step_started("n"))
 
 
+def _objects() -> Counter[str]:
+    kinds = (ClientConnection, DirectWriter, PlainWriter, StreamProtocol)
+    return Counter(type(held).__name__ for held in gc.get_objects() if type(held) in kinds)
+
+
 def _held(api: InProcessApi) -> dict[str, Any]:
     """Return what connections hold: objects, files, tasks, and what the hub counts."""
     gc.collect()
-    kinds = (ClientConnection, DirectWriter, PlainWriter, StreamProtocol)
-    objects = Counter(type(held).__name__ for held in gc.get_objects() if type(held) in kinds)
     return {
-        "objects": dict(objects),
+        "objects": dict(_objects()),
         "files": len(list(Path("/proc/self/fd").iterdir())),
         "tasks": len(asyncio.all_tasks()),
         "sizes": api.hub.sizes,
@@ -106,6 +110,31 @@ async def test_a_thousand_clients_that_come_and_go_leave_nothing(
         assert counts.opened == sum(counts.closed.values()) > 900
 
 
+@pytest.mark.parametrize("direct", [True])
+async def test_a_stream_is_freed_without_the_garbage_collector(
+    idle_nats: NatsServer, log: HandWrittenLog, direct: bool
+) -> None:
+    """Whether its client leaves, or it ends: full collections are rare, and stop all streams."""
+    async with api_in_process(idle_nats.url, direct_writes=direct) as api:
+        await _begin(log)
+        gc.collect()  # what earlier tests have left
+        gc.disable()
+        try:
+            async with follow(api.port, log.execution) as ended:
+                for _ in range(20):
+                    async with follow(api.port, log.execution) as stream:
+                        await stream.take(4)
+                await log.complete()
+                await ended.all()
+            await api.settled()
+            await api.sockets(0)
+            async with asyncio.timeout(60):
+                while _objects() & Counter(ClientConnection=1, DirectWriter=1):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+        finally:
+            gc.enable()
+
+
 async def test_a_client_that_reads_byte_by_byte_is_served(
     idle_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
@@ -129,6 +158,31 @@ async def test_a_client_that_reads_byte_by_byte_is_served(
                 events += some
             events += some or []
         assert places(events) == log.written
+
+
+async def test_a_busy_process_refuses_the_tenant_with_most_streams(
+    idle_nats: NatsServer,
+    nats_client: Client,
+    direct: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The client receives the reason; other tenants open streams, and open ones go on."""
+    async with api_in_process(idle_nats.url, retry=1.0, direct_writes=direct) as api:
+        ours, theirs = HandWrittenLog(nats_client, "ours"), HandWrittenLog(nats_client, "theirs")
+        for log in (ours, theirs):
+            await _begin(log)
+        async with follow(api.port, ours.execution, tenant="ours") as first:
+            await first.take(4)
+            monkeypatch.setattr(Load, "is_high", property(lambda _load: True))
+            async with follow(api.port, ours.execution, tenant="ours") as second:
+                (refusal,) = await second.all()
+            assert (refusal.type, second.status) == ("stream:refused", 200)
+            assert refusal.json() == {"reason": "busy", "retry_ms": second.parser.retry}
+            async with follow(api.port, theirs.execution, tenant="theirs") as third:
+                await third.take(4)
+            await ours.step("n")
+            assert len(await first.take(2)) == 2
+        assert api.hub.counts.refused == {"busy": 1}
 
 
 async def test_beyond_a_limit_new_clients_get_a_retry(
@@ -329,7 +383,7 @@ async def test_pipelined_requests_are_answered_one_after_the_other_or_not_at_all
 async def test_a_stopping_process_is_there_until_balancers_have_noticed(
     idle_nats: NatsServer, log: HandWrittenLog, tmp_path: Any, direct: bool
 ) -> None:
-    """It is not ready; open streams continue, new ones get a retry."""
+    """It is not ready; open streams go on, new ones get a retry, responses close."""
     settings = {"drain_delay": "10m", "direct_writes": str(direct).lower()}
     with ApiProcess(idle_nats.url, tmp_path, **settings) as api:
         await _begin(log)
@@ -340,14 +394,17 @@ async def test_a_stopping_process_is_there_until_balancers_have_noticed(
             await stream.take(4)
             assert (await http.get("/readyz")).status_code == 200
             os.kill(api.pid, signal.SIGTERM)
-            while (await http.get("/readyz")).status_code == 200:
-                pass
+            while (answer := await http.get("/readyz")).status_code == 200:
+                assert "connection" not in answer.headers
+            answer = await http.get("/healthz")
+            assert (answer.status_code, answer.headers["connection"]) == (200, "close")
             await log.step("a")
             assert len(await stream.take(2)) == 2
             async with follow(api.port, log.execution) as late:
                 (refusal,) = await late.all()
                 assert refusal.json()["reason"] == "draining"
                 assert (late.status, late.is_complete) == (200, True)
+                assert late.headers["connection"] == "close"
 
 
 async def test_a_stopping_process_ends_when_balancers_have_had_their_time(

@@ -288,7 +288,10 @@ async def test_a_stalled_client_is_disconnected_and_resumes(
                     events += some
             assert not stalled.is_complete
             last_event_id = stalled.parser.last_event_id
-        assert api.hub.counts.closed == {"stalled": 1}
+        # The kernel may give the client up before, and ASGI does not say why a client is gone.
+        allowed = {"stalled"} if direct else {"stalled", "left"}
+        assert api.hub.counts.closed.total() == 1
+        assert api.hub.counts.closed.keys() <= allowed
         await log.complete()
         events += await _rest(api.port, log, last_event_id)
         assert places(events) == log.written

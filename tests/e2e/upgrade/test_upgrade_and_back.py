@@ -156,7 +156,7 @@ class Deployment:
     async def paused(self, http: httpx.AsyncClient, port: int) -> set[str]:
         """Return the executions in a replica's list of paused workflows."""
         answer = await http.get(f"http://127.0.0.1:{port}/api/workflow/paused")
-        assert answer.status_code == 200
+        assert answer.status_code == 200, answer.text
         return {each["executionId"] for each in answer.json()["pausedWorkflows"]}
 
     async def runs(self, http: httpx.AsyncClient, port: int) -> set[str]:
@@ -164,8 +164,15 @@ class Deployment:
         url, found = f"http://127.0.0.1:{port}/api/v1/executions", set[str]()
         cursor: str | None = ""
         while cursor is not None:
-            query = {"limit": "200"} | ({"cursor": cursor} if cursor else {})
-            page = (await http.get(url, params=query)).json()
+            query = {"limit": "20"} | ({"cursor": cursor} if cursor else {})
+            answer = await http.get(url, params=query)
+            page = answer.json()
+            if cursor and answer.status_code == 400:
+                # The replica reads the list of another topology now, whose cursors differ.
+                assert page["detail"].startswith("cursor: "), answer.text
+                cursor = ""
+                continue
+            assert answer.is_success, answer.text
             found |= {run["execution_id"] for run in page["runs"]}
             cursor = page["cursor"]
         return found

@@ -11,6 +11,7 @@ from harness.nats.server import NatsServer
 from harness.processes.api_process import ApiProcess, api_replicas
 from harness.processes.polling import until
 from harness.web.chaos import chaos
+from harness.web.leaders import ENDINGS, end
 from harness.web.tabs import Tabs, tabs
 
 # The browser starts slowly on a loaded machine.
@@ -92,21 +93,14 @@ async def test_twelve_tabs_are_live_over_one_stream(site: Site):
         await check(opened, site)
 
 
-@pytest.mark.parametrize("ending", ["closed", "crashed", "frozen"])
+@pytest.mark.parametrize("ending", ENDINGS)
 async def test_another_tab_leads_when_the_leading_one_is_gone(site: Site, ending: str):
     async with tabs(site.log.execution, "locks", *site.ports) as opened:
         for _ in range(3):
             await opened.open()
         await site.log.step("a")
         await check(opened, site)
-        before = await opened.leader()
-        opened.pages.remove(before)
-        if ending == "closed":
-            await before.close()
-        elif ending == "crashed":
-            await opened.crash(before)
-        else:
-            await opened.freeze(before)
+        await end(opened, await opened.leader(), ending)
         await site.log.step("b")
         await opened.leader()
         await site.log.commit(completed(site.log.execution, None))

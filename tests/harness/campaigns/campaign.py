@@ -6,6 +6,7 @@ key, it retries each request until there is a response, so every accepted reques
 
 import asyncio
 import contextlib
+import operator
 import os
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -28,8 +29,9 @@ from harness.models.derived_records import last_results, wrong_headers
 from harness.models.family_invariants import family_violations
 from harness.models.log_invariants import Record, undriven_violations, violations
 from harness.nats.deployment import NatsDeployment
+from harness.nats.listening import until_leader_sends
 from harness.nats.server import NatsServer
-from harness.processes.installation import TENANT, Installation, installation
+from harness.processes.installation import PURGED, TENANT, Installation, installation
 from harness.processes.service import Service
 from tailrace_shared.commands.execution_commands import Caller, Decision
 from tailrace_shared.commands.run_starter import RunRequest
@@ -37,8 +39,9 @@ from tailrace_shared.errors import IllegalCommandError, JetStreamError, Unavaila
 from tailrace_shared.execution.events import TERMINAL
 from tailrace_shared.execution.state import ExecutionState, awaits_signal, fold
 from tailrace_shared.ids import new_token
+from tailrace_shared.nats.topology import EVENTS
 from tailrace_shared.stores.execution_log import Commit
-from tailrace_shared.stores.indexes.live_index import LiveIndex
+from tailrace_shared.stores.indexes.live_index import Live, LiveIndex
 from tailrace_shared.stores.indexes.result_index import ResultIndex
 from tailrace_shared.subjects import LogFilter
 from tailrace_shared.workflow.definition import Definition
@@ -322,7 +325,9 @@ class Campaign:
                 seen.add(message.subject.rpartition(".")[2])
 
         live = self.site.subjects.tenant_live(self.tenant)
-        subscription = await self.site.jetstream.client.subscribe(live, cb=collect)
+        client = self.site.jetstream.client
+        subscription = await client.subscribe(live, cb=collect)
+        await until_leader_sends(client, self.site.subjects.stream(EVENTS))
         try:
             yield seen
         finally:
@@ -358,12 +363,16 @@ class Campaign:
         """Return the wrong entries of the live and the result index."""
         live = LiveIndex(self.site.jetstream, self.site.subjects)
         results = ResultIndex(self.site.jetstream, self.site.subjects)
-        deadline = asyncio.get_running_loop().time() + _LIVE_INDEX_TIMEOUT_S
+        left: list[Live] = []
+
+        async def read() -> list[Live]:
+            nonlocal left
+            left = await self.insist(lambda: live.of_tenant(self.tenant))
+            return left
+
         # An execution leaves the index after its end; after a crash, the next worker removes it.
-        while left := await self.insist(lambda: live.of_tenant(self.tenant)):
-            if asyncio.get_running_loop().time() > deadline:
-                break
-            await asyncio.sleep(0.2)
+        with contextlib.suppress(TimeoutError):
+            await self.site.until_read([PURGED], read, operator.not_, _LIVE_INDEX_TIMEOUT_S)
         last = last_results(records)
         indexed = await self.insist(lambda: results.of(self.tenant, last))
         return [

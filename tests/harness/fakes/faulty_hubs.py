@@ -180,9 +180,9 @@ def check_invariants(replica: MemoryHub) -> None:
     """
     topics = replica.hub.topics
     for tail in topics._tails.values():
-        held = [commit.sequence for commit in tail._window]
-        if tail.window_floor:
-            first, last = tail.window_floor, tail.edge
+        held = [commit.sequence for commit in tail.window.since(0)]
+        if tail.window.floor:
+            first, last = tail.window.floor, tail.edge
             assert held == replica.nats.commits_of(tail.tenant, first, last), (first, last, held)
         if tail.ready.is_set() and not tail._is_closed:
             stored = replica.nats.commits_of(tail.tenant, 1, tail.edge)

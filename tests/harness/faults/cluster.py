@@ -1,7 +1,6 @@
 """Three NATS servers, each with a network namespace and a disk that can fail. Needs a sandbox."""
 
 import json
-import os
 import signal
 import subprocess
 import time
@@ -13,6 +12,7 @@ from typing import Any, Final, Self
 from harness.faults.disk import Disk
 from harness.faults.network import Network, Side
 from harness.nats.server import accepts, nats_server_binary
+from harness.processes.freezing import freeze
 
 _NODES: Final = 3
 _CLIENT_PORT, _ROUTE_PORT, _MONITOR_PORT = 4222, 6222, 8222
@@ -82,16 +82,17 @@ class FaultyNode:
 
     def freeze(self) -> None:
         """Suspend the server with SIGSTOP; its connections stay open."""
-        self._signal(signal.SIGSTOP)
+        # nsenter has replaced itself by the server.
+        freeze(self._running.pid)
 
     def thaw(self) -> None:
         """Resume a frozen server."""
-        self._signal(signal.SIGCONT)
+        self._running.send_signal(signal.SIGCONT)
 
-    def _signal(self, what: signal.Signals) -> None:
+    @property
+    def _running(self) -> "subprocess.Popen[bytes]":
         assert self._process is not None
-        # nsenter has replaced itself by the server.
-        os.kill(self._process.pid, what)
+        return self._process
 
     def cut(self, *sides: Side) -> None:
         """Lose what this node sends and receives, on all networks by default."""

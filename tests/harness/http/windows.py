@@ -11,6 +11,7 @@ from playwright.async_api import BrowserContext, Page, async_playwright
 from harness.processes.required_tools import skip_or_fail
 
 TIMEOUT_MS: Final = 90_000
+_REFUSED: Final = "Failed to load resource: the server responded with a status of 422"
 
 _COLLECT_VIOLATIONS: Final = """
 window.violations = [];
@@ -25,17 +26,27 @@ class Windows:
     Attributes:
         complaints: what the pages wrote to their consoles, and their uncaught errors.
         expect_outage: whether a test stops the API, so that browsers report failed requests.
+        expect_refusals: whether a test sends what the API refuses with 422.
     """
 
     def __init__(self, context: BrowserContext, url: str) -> None:
         self.complaints: list[str] = []
         self.expect_outage = False
+        self.expect_refusals = False
         self._context = context
         self._url = url
 
-    async def open(self, path: str, token: str | None = None) -> Page:
-        """Open a page of the dashboard, such as ``runs``, in a new window, signed in or not."""
+    async def open(self, path: str, token: str | None = None, script: str = "") -> Page:
+        """Open a page of the dashboard, such as ``runs``, in a new window, signed in or not.
+
+        Args:
+            path: The place of the page.
+            token: The token of the window; None for none.
+            script: JavaScript that runs before that of the page.
+        """
         page = await self._context.new_page()
+        if script:
+            await page.add_init_script(script)
         if token is not None:
             await page.add_init_script(f"sessionStorage.setItem('tailrace.token', '{token}')")
         page.set_default_timeout(TIMEOUT_MS)
@@ -48,8 +59,9 @@ class Windows:
         """Check that no page complained, and that the policy refused nothing."""
         for page in self._context.pages:
             self.complaints += await page.evaluate("violations")
-        reported = "Failed to load resource: net::ERR_" if self.expect_outage else "\0"
-        assert [each for each in self.complaints if not each.startswith(reported)] == []
+        reported = ["Failed to load resource: net::ERR_"] if self.expect_outage else []
+        reported += [_REFUSED] if self.expect_refusals else []
+        assert [each for each in self.complaints if not each.startswith((*reported,))] == []
 
 
 @contextlib.asynccontextmanager

@@ -47,10 +47,14 @@ class Chart:
         return [each for each in yaml.safe_load_all(result.stdout) if each]
 
 
-def helm_program() -> str:
-    """Return the path of Helm; skip the test if it is missing, or fail it in CI."""
-    helm = FOLDER / "helm"
-    path = str(helm) if helm.exists() else shutil.which("helm")
+def helm_program(name: str = "helm") -> str:
+    """Return the path of Helm; skip the test if it is missing, or fail it in CI.
+
+    Args:
+        name: ``helm`` (version 4) or ``helm3``.
+    """
+    helm = FOLDER / name
+    path = str(helm) if helm.exists() else shutil.which(name)
     if path is None:
-        skip_or_fail("helm", "python3 -m tools.kubernetes_tools")
+        skip_or_fail(name, "python3 -m tools.kubernetes_tools")
     return path

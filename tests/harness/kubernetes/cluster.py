@@ -121,10 +121,18 @@ class Cluster:
         """Give an image of the node another name."""
         self._ctr("images", "tag", "--force", f"docker.io/{reference}", f"docker.io/{other}")
 
+    def add_image(self, archive: Path) -> None:
+        """Give the node another image."""
+        self._ctr("images", "import", str(archive))
+
+    def volume(self, namespace: str, claim: str) -> Path:
+        """Return the folder of the volume of a claim."""
+        return self.folder / "volumes" / namespace / claim
+
     def add_volumes(self, namespace: str, claims: Iterable[str], gibibytes: int = 1) -> None:
         """Create a volume for each claim, a folder that the images' user owns."""
         for claim in claims:
-            path = self.folder / "volumes" / namespace / claim
+            path = self.volume(namespace, claim)
             path.mkdir(parents=True)
             os.chown(path, 65532, 65532)
             volume = {
@@ -139,6 +147,50 @@ class Cluster:
                 },
             }
             self.kubectl("apply", "-f", "-", content=json.dumps(volume))
+
+    def add_claim(self, namespace: str, claim: str) -> Path:
+        """Create a claim with its volume; return the folder of the volume."""
+        self.add_volumes(namespace, [claim])
+        body = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": claim, "namespace": namespace},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"],
+                "resources": {"requests": {"storage": "1Gi"}},
+            },
+        }
+        self.kubectl("apply", "-f", "-", content=json.dumps(body))
+        return self.volume(namespace, claim)
+
+    def define(self, group: str, version: str, kind: str) -> None:
+        """Define a kind of custom resources with any fields."""
+        plural = f"{kind.lower()}s"
+        schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        definition = {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": f"{plural}.{group}"},
+            "spec": {
+                "group": group,
+                "scope": "Namespaced",
+                "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
+                "versions": [
+                    {
+                        "name": version,
+                        "served": True,
+                        "storage": True,
+                        "schema": {"openAPIV3Schema": schema},
+                    }
+                ],
+            },
+        }
+        # Those of a group may be protected, and ask for an approval.
+        approved = {"api-approved.kubernetes.io": "unapproved, for tests"}
+        definition["metadata"]["annotations"] = approved  # type: ignore[index]
+        self.kubectl("apply", "-f", "-", content=json.dumps(definition))
+        name = f"crd/{plural}.{group}"
+        self.kubectl("wait", "--for=condition=Established", name, f"--timeout={_PATIENCE_S:.0f}s")
 
     def kill(self, container: str) -> None:
         """Send SIGKILL to all processes of a container."""
@@ -169,6 +221,8 @@ class Cluster:
             run(["ip", "link", "add", _BRIDGE, "type", "bridge"])
         run(["ip", "addr", "replace", f"{_NODE_IP}/24", "dev", _BRIDGE])
         run(["ip", "link", "set", _BRIDGE, "up"])
+        # Packets to a Service without endpoints stay on this machine.
+        run(["ip", "route", "replace", _SERVICES, "dev", _BRIDGE])
         run(["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.bridge.bridge-nf-call-iptables=1"])
         run(["iptables", "-I", *_FORWARD])
         self._names = NameServer(_NODE_IP, self._current_names).start()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from tailrace_shared.nats.jetstream import JetStream
 from tools.chart_schema import CHART
 
 _TIMEOUT: Final = "10m"
+_PAUSE_S: Final = 0.5
 
 
 class Release:
@@ -54,18 +56,18 @@ class Release:
         self._cluster.add_volumes(self._name, claims)
         self._apply("install")
 
-    def upgrade(self, changes: Mapping[str, Any]) -> None:
+    def upgrade(self, changes: Mapping[str, Any], *options: str) -> None:
         """Upgrade with changed values, at dotted paths; return when all pods are the new ones.
 
         Later upgrades keep the changes, unless a rollback follows.
         """
         self._before, self._changes = self._changes, {**self._changes, **changes}
-        self._apply("upgrade")
+        self._apply("upgrade", *options)
 
-    def rollback(self) -> None:
-        """Go back to the revision before."""
+    def rollback(self, *revision: str) -> None:
+        """Go back to the revision before, or to another one."""
         self._changes = self._before
-        self.helm("rollback", self._name, "--wait", f"--timeout={_TIMEOUT}")
+        self.helm("rollback", self._name, *revision, "--wait", f"--timeout={_TIMEOUT}")
 
     def test(self) -> str:
         """Run ``helm test``; return its output."""
@@ -85,16 +87,21 @@ class Release:
         """Run kubectl in the namespace; return its output."""
         return self._cluster.kubectl("--namespace", self._name, *arguments, content=content)
 
-    def _apply(self, verb: str) -> None:
+    def _apply(self, verb: str, *more: str) -> None:
         values = self._cluster.folder / f"{self._name}-values.yaml"
         values.write_text(yaml.safe_dump(self._values))
         settings = [
             f"--set-json={path}={json.dumps(value)}" for path, value in self._changes.items()
         ]
         options = ("--values", str(values), *settings, "--wait", f"--timeout={_TIMEOUT}")
-        self.helm(verb, self._name, str(self.chart), *options)
+        self.helm(verb, self._name, str(self.chart), *options, *more)
 
     # What runs
+
+    @property
+    def name(self) -> str:
+        """Its name, which is that of its namespace too."""
+        return self._name
 
     def pods(self, component: str) -> list[Resource]:
         """Return the pods of a component that are not being deleted, by name."""
@@ -124,6 +131,37 @@ class Release:
         name = f"{kind}/{self._name}-{component}"
         self.kubectl("rollout", "status", name, f"--timeout={_TIMEOUT}")
 
+    def wait_until_gone(self, component: str) -> None:
+        """Wait until no pod of a component is left."""
+        label = f"app.kubernetes.io/component={component}"
+        while self._cluster.get("pods", "-n", self._name, "-l", label):
+            time.sleep(_PAUSE_S)
+
+    def finish_job(self, job: str) -> str:
+        """Wait until a Job has completed; return what its last pod has printed.
+
+        Raises:
+            CommandFailed: it has failed; the text has the output of its pods.
+        """
+        ends = {"Complete", "Failed"}
+        while not (end := ends & self._conditions(job)):
+            time.sleep(_PAUSE_S)
+        printed = self.kubectl("logs", "--selector", f"job-name={job}", "--tail=-1")
+        if end != {"Complete"}:
+            raise CommandFailed(f"{job}: {printed}")
+        return printed
+
+    def _conditions(self, job: str) -> set[str]:
+        [found] = self._cluster.get("job", job, "-n", self._name)
+        conditions = found["status"].get("conditions", ())
+        return {each["type"] for each in conditions if each["status"] == "True"}
+
+    def allowed_disruptions(self, component: str) -> int:
+        """Return how many pods of a component may be evicted now."""
+        name = f"{self._name}-{component}"
+        [budget] = self._cluster.get("poddisruptionbudget", name, "-n", self._name)
+        return int(budget["status"].get("disruptionsAllowed", 0))
+
     def evict(self, pod: str) -> bool:
         """Ask for the eviction of a pod; return whether the disruption budget allows it."""
         eviction = {
@@ -147,11 +185,17 @@ def container_of(pod: Resource) -> str:
     return str(status["containerID"]).removeprefix("containerd://")
 
 
-def changed_chart(folder: Path, template: str, old: str, new: str) -> Path:
-    """Copy the chart, with another text in one of its templates; return the copy."""
+def changed_chart(folder: Path, *changes: tuple[str, str, str]) -> Path:
+    """Copy the chart, with other texts in its templates; return the copy.
+
+    Args:
+        folder: where the copy is written.
+        changes: templates, a text in each, and what takes its place.
+    """
     copy = Path(shutil.copytree(CHART, folder / "tailrace"))
-    path = copy / "templates" / template
-    text = path.read_text()
-    assert text.count(old) == 1, f"{template} has {text.count(old)} times {old!r}"
-    path.write_text(text.replace(old, new))
+    for template, old, new in changes:
+        path = copy / "templates" / template
+        text = path.read_text()
+        assert text.count(old) == 1, f"{template} has {text.count(old)} times {old!r}"
+        path.write_text(text.replace(old, new))
     return copy

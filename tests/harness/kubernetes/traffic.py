@@ -43,7 +43,9 @@ class Row(NamedTuple):
 
     Attributes:
         cuts: streams that ended before their run, as HTTP requires (``ended``) or not (``torn``).
-        refused: starts that were not accepted at the first request.
+        repeated: starts whose first request got no answer on a connection that was kept open. HTTP
+            lets a server close it at any time, so clients repeat the request with the same key.
+        refused: starts that were not accepted at the first request for another reason.
         turned_away: requests for streams that got none, and were repeated.
         gaps: seconds without a stream, from its end, or a refused request, to the next response.
         missing: events of the log that a client did not receive.
@@ -56,6 +58,7 @@ class Row(NamedTuple):
     events: int
     ended: int
     torn: int
+    repeated: int
     refused: int
     turned_away: int
     missing: int
@@ -77,15 +80,15 @@ class Row(NamedTuple):
 
     def markdown(self) -> str:
         """Return the row of the table in docs/operations.md."""
-        gaps = " / ".join(f"{self.gap(each):.2f}" for each in (0.5, 0.99, 1.0))
+        quantiles = " / ".join(f"{self.gap(each):.2f}" for each in (0.5, 0.99, 1.0))
         cells = (
             self.phase,
             self.clients,
             self.executions,
             f"{self.events:,}",
             f"{self.ended} + {self.torn}",
-            f"{self.refused} + {self.turned_away}",
-            gaps,
+            f"{self.repeated + self.refused} + {self.turned_away}",
+            quantiles if self.gaps else "none",
             f"{self.missing} / {self.twice}",
         )
         return f"| {' | '.join(map(str, cells))} |"
@@ -112,11 +115,12 @@ class _Follower:
     _is_served: bool = False
     _refusal: str = ""
 
-    async def follow(self, host: str, port: int) -> None:
+    async def follow(self, host: str, port: int, *, allows_empty_blocks: bool) -> None:
         """Receive the stream until the run has ended."""
         path = f"/api/v1/sse/executions/{self.execution}/stream"
         while True:
             stream = SseClient(port, path, last_event_id=self.last_id, host=host)
+            stream.parser.allows_empty_blocks = allows_empty_blocks
             self._is_served, self._refusal = False, ""
             opened_at = await self._receive(stream)
             if self._is_served and opened_at is not None and self._lost_at is not None:
@@ -167,20 +171,28 @@ class Traffic:
         port: its port.
         runs_per_second: how often a run starts.
         followers: clients of each run.
+        has_previous_release: whether version 0.2 serves some of them.
     """
 
     def __init__(
-        self, host: str, port: int = 80, runs_per_second: float = 5, followers: int = 2
+        self,
+        host: str,
+        port: int = 80,
+        runs_per_second: float = 5.0,
+        followers: int = 2,
+        *,
+        has_previous_release: bool = False,
     ) -> None:
         self._host, self._port = host, port
         self._interval_s = 1 / runs_per_second
         self._followers_per_run = followers
+        self._allows_empty_blocks = has_previous_release
         self._http = httpx.AsyncClient(
             base_url=f"http://{host}:{port}", trust_env=False, timeout=60
         )
         self._followers: list[_Follower] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._refused = 0
+        self._repeated = self._refused = 0
         self._most_clients = 0
         self._starter: asyncio.Task[None] | None = None
         self.executions: list[str] = []
@@ -238,6 +250,7 @@ class Traffic:
             events=sum(len(each.ids) for each in self._followers),
             ended=cuts["ended"],
             torn=cuts["torn"],
+            repeated=self._repeated,
             refused=self._refused,
             turned_away=turned_away.total(),
             missing=missing,
@@ -258,13 +271,17 @@ class Traffic:
         for _ in range(self._followers_per_run):
             follower = _Follower(execution)
             self._followers.append(follower)
-            self._spawn(follower.follow(self._host, self._port))
+            self._spawn(
+                follower.follow(
+                    self._host, self._port, allows_empty_blocks=self._allows_empty_blocks
+                )
+            )
         open_ = sum(not each.has_ended for each in self._followers)
         self._most_clients = max(self._most_clients, open_)
 
     async def _start(self) -> str:
         """Start a run; repeat the request with the same key until it is accepted."""
-        key, attempts = uuid4().hex, 0
+        key, is_repeated, is_refused = uuid4().hex, False, False
         while True:
             try:
                 answer = await self._http.post(
@@ -273,13 +290,18 @@ class Traffic:
                     headers={"Idempotency-Key": key},
                 )
                 if answer.status_code == 202:
-                    self._refused += attempts > 0
+                    self._refused += is_refused
+                    self._repeated += is_repeated and not is_refused
                     return str(answer.json()["execution_id"])
                 assert answer.status_code in (429, 502, 503, 504), answer.text
                 self.refusals[str(answer.status_code)] += 1
+                is_refused = True
+            except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError) as error:
+                self.refusals[type(error).__name__] += 1
+                is_repeated = True
             except httpx.TransportError as error:
                 self.refusals[type(error).__name__] += 1
-            attempts += 1
+                is_refused = True
             await asyncio.sleep(_START_PAUSE_S)
 
     async def _log(self, execution: str) -> list[str]:

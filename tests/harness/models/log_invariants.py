@@ -60,6 +60,9 @@ _TOLERANCE_S: Final = 0.0015
 
 _NO_STEP: Final = StepState("")
 
+_LONGEST_LINE: Final = 500
+"""Characters of a commit in the report of a violation."""
+
 
 class Record(NamedTuple):
     """A stored execution: its definition and its log."""
@@ -711,10 +714,11 @@ def check(records: Iterable[Record], *, ended: bool = True) -> None:
 
 def _report(record: Record, problems: Sequence[str]) -> str:
     lines = [
-        f"{commit.sequence} {commit.writer or '-'} {commit.payload.decode()}"
+        f"{commit.sequence} {commit.writer or '-'} {commit.payload.decode()}"[:_LONGEST_LINE]
         for commit in record.commits
     ]
-    return "\n".join([*problems, "", *lines])
+    # The problems come last: the end of a long report is what is read first.
+    return "\n".join([*lines, "", *problems])
 
 
 def _name(event: Event) -> str:

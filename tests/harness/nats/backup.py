@@ -1,56 +1,60 @@
-"""A backup of a stream, taken and restored through JetStream's own snapshots."""
+"""A backup of a stream in memory, without its consumers."""
 
 import asyncio
 from typing import Any, NamedTuple
 
-import msgspec
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-
+from tailrace_shared.admin.backups.snapshots import StreamRestore, take
 from tailrace_shared.nats.jetstream import JetStream
-
-_CHUNK_BYTES = 64 * 1024
+from tailrace_shared.nats.provision import without_server_metadata
 
 
 class Backup(NamedTuple):
-    """The data of a stream at one time."""
+    """The data of a stream at one time.
 
-    stream: str
+    Attributes:
+        config: the configuration of the stream.
+        state: the state that the server has reported.
+        chunks: the snapshot.
+    """
+
     config: dict[str, Any]
     state: dict[str, Any]
     chunks: list[bytes]
 
 
-async def take_backup(client: Client, stream: str) -> Backup:
+async def take_backup(jetstream: JetStream, stream: str) -> Backup:
     """Take a snapshot of a stream."""
+    began: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
     chunks: list[bytes] = []
-    done = asyncio.Event()
 
-    async def receive(message: Msg) -> None:
-        if not message.data:
-            done.set()
-            return
-        chunks.append(message.data)
-        if message.reply:
-            await message.respond(b"")
+    async def begin(answer: dict[str, Any]) -> None:
+        began.set_result(answer)
 
-    inbox = client.new_inbox()
-    subscription = await client.subscribe(inbox, cb=receive)
-    request = {"deliver_subject": inbox, "no_consumers": True, "chunk_size": _CHUNK_BYTES}
-    answer = await JetStream(client).api(f"STREAM.SNAPSHOT.{stream}", request)
-    async with asyncio.timeout(60):
-        await done.wait()
-    await subscription.unsubscribe()
-    return Backup(stream, answer["config"], answer["state"], chunks)
+    async def add(chunk: bytes) -> None:
+        chunks.append(chunk)
+
+    await take(jetstream, stream, begin, add)
+    answer = await began
+    config = answer["config"]
+    metadata = without_server_metadata(config.get("metadata") or {})
+    return Backup({**config, "metadata": metadata}, answer["state"], chunks)
 
 
-async def restore(client: Client, backup: Backup) -> None:
-    """Replace a stream by its backup."""
-    jetstream = JetStream(client)
-    await jetstream.api(f"STREAM.DELETE.{backup.stream}")
-    request = {"config": backup.config, "state": backup.state}
-    answer = await jetstream.api(f"STREAM.RESTORE.{backup.stream}", request)
+async def take_backups(jetstream: JetStream) -> list[Backup]:
+    """Take snapshots of all streams that are stored on disk."""
+    listed = await jetstream.api("STREAM.LIST", {})
+    configs = [stream["config"] for stream in listed["streams"] or []]
+    return [
+        await take_backup(jetstream, config["name"])
+        for config in configs
+        if config["storage"] == "file"
+    ]
+
+
+async def restore(jetstream: JetStream, backup: Backup) -> None:
+    """Create a stream, which must not exist, from a backup."""
+    restoring = StreamRestore(jetstream, backup.config, backup.state)
+    await restoring.begin()
     for chunk in backup.chunks:
-        await client.request(answer["deliver_subject"], chunk, timeout=60)
-    last = await client.request(answer["deliver_subject"], b"", timeout=60)
-    assert "error" not in msgspec.json.decode(last.data), last.data
+        await restoring.add(chunk)
+    await restoring.finish()

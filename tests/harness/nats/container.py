@@ -19,6 +19,9 @@ from testcontainers.core.container import DockerContainer
 from harness.nats.server import accepts
 
 _BUILD: Final = Path(__file__).parents[3] / "deploy/images/build.py"
+# Installations reserve space, and tests make many, on disks of any size.
+_CONFIGURATION: Final = 'jetstream { store_dir: "/data", max_file_store: 64TB }\n'
+_MOUNTED: Final = "/etc/nats/tests.conf"
 
 
 @functools.cache
@@ -51,7 +54,13 @@ class NatsContainer:
     def __init__(self) -> None:
         # The reaper is another image, which would need a registry. Tests stop what they start.
         testcontainers_config.ryuk_disabled = True
-        container = DockerContainer(load_image()).with_command("-js -sd /data")
+        self._folder = tempfile.TemporaryDirectory()
+        configuration = Path(self._folder.name, "nats.conf")
+        configuration.write_text(_CONFIGURATION)
+        # The server in the container is another user.
+        configuration.parent.chmod(0o755)
+        container = DockerContainer(load_image()).with_command(f"-c {_MOUNTED}")
+        container = container.with_volume_mapping(str(configuration), _MOUNTED, "ro")
         self._container = container.with_exposed_ports(4222)
         self.url = ""
 
@@ -70,6 +79,7 @@ class NatsContainer:
     def stop(self) -> None:
         """Stop and remove the container."""
         self._container.stop()
+        self._folder.cleanup()
 
     def __enter__(self) -> Self:
         return self.start()

@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Final, Self
 
+from harness.processes.freezing import freeze
 from harness.processes.ports import free_port
 
 _MAX_STARTS: Final = 5
@@ -146,7 +147,7 @@ class NatsServer:
 
     def freeze(self) -> None:
         """Suspend the server with SIGSTOP; its connections stay open."""
-        os.kill(self.pid, signal.SIGSTOP)
+        freeze(self.pid)
 
     def thaw(self) -> None:
         """Resume a frozen server."""

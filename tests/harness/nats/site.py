@@ -25,7 +25,7 @@ async def create_streams(jetstream: JetStream, specs: Sequence[StreamSpec]) -> N
 
 
 async def _create(jetstream: JetStream, spec: StreamSpec) -> None:
-    for pause in (0.5, 1.0, None):
+    for pause in (0.5, 1.0, 2.0, 4.0, 8.0, None):
         try:
             await ensure(jetstream, [spec])
         except UnavailableError:

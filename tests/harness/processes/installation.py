@@ -12,6 +12,7 @@ from nats.aio.msg import Msg
 
 from harness.generators.workflows import definition
 from harness.nats.cluster import NatsCluster
+from harness.nats.current_reads import current_commits
 from harness.nats.deployment import NatsDeployment
 from harness.nats.site import create_streams, delete_streams
 from harness.processes.service import Service
@@ -36,6 +37,8 @@ from tailrace_shared.subjects import Subjects
 from tailrace_shared.workflow.definition import Definition
 
 TENANT = "default"
+PURGED: Final = "$JS.EVENT.ADVISORY.API"
+"""The subject of advisories, which alone report that an entry of a bucket was removed."""
 
 _TIMEOUT_S: Final = 240.0
 # Read again after this time even without a notification.
@@ -149,8 +152,8 @@ class Installation:
         await self.jetstream.publish(self.subjects.job(EXECUTIONS_QUEUE), job)
 
     async def commits(self, execution: str) -> list[Commit]:
-        """Return all commits of an execution."""
-        return [commit async for commit in self.log.read(TENANT, execution)]
+        """Return all commits of an execution, up to the newest of the leader."""
+        return await current_commits(self.log, TENANT, execution)
 
     async def events(self, execution: str) -> list[Event]:
         """Return all events of an execution."""
@@ -174,7 +177,7 @@ class Installation:
     ) -> list[Event]:
         """Wait until ``seen`` is true for an execution's events; return them."""
         live = self.subjects.live(TENANT, execution)
-        return await self._until(
+        return await self.until_read(
             [live],
             functools.partial(self.events, execution),
             # In a cluster a replica that lags may not have the beginning yet.
@@ -186,22 +189,25 @@ class Installation:
         self, execution: str, nodes: Collection[str], timeout: float = _TIMEOUT_S
     ) -> list[Waiting]:
         """Wait until the waiting index holds exactly these nodes of an execution."""
-        return await self._until(
-            # Entries are removed by a purge, which only the advisory reports.
-            [f"$KV.{self.subjects.stream(WAITING)}.>", "$JS.EVENT.ADVISORY.API"],
+        return await self.until_read(
+            [f"$KV.{self.subjects.stream(WAITING)}.>", PURGED],
             functools.partial(self.waiting.of_execution, TENANT, execution),
             lambda found: {waiting.node_id for waiting in found} == set(nodes),
             timeout,
         )
 
-    async def _until(
+    async def until_read(
         self,
-        subjects: list[str],
+        subjects: Sequence[str],
         read: Callable[[], Awaitable[T]],
         seen: Callable[[T], bool],
         timeout: float,
     ) -> T:
-        """Read after each message on some subjects, until ``seen`` is true for the result."""
+        """Read after each message on some subjects, until ``seen`` is true for the result.
+
+        Raises:
+            TimeoutError: it is not within ``timeout`` seconds.
+        """
         moved = asyncio.Event()
 
         async def notified(_message: Msg) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 _ARCHIVE: Final = Path(__file__).parents[2] / "e2e/upgrade/tailrace-0.2.0.tar.xz"
-_SOURCES: Final = ("shared/src", "services/api/src", "services/worker/src")
+SOURCES: Final = ("shared/src", "services/api/src", "services/worker/src")
+"""Where the packages are in the archive."""
 
 
 def unpack_previous_release(folder: Path) -> str:
@@ -20,4 +21,4 @@ def unpack_previous_release(folder: Path) -> str:
     """
     with tarfile.open(_ARCHIVE) as sources:
         sources.extractall(folder, filter="data")
-    return os.pathsep.join(str(folder / source) for source in _SOURCES)
+    return os.pathsep.join(str(folder / source) for source in SOURCES)

@@ -35,3 +35,10 @@ def memory_bytes(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
     own = re.findall(r"^Rss(?:Anon|Shmem):\s+(\d+) kB", status, re.MULTILINE)
     return sum(map(int, own)) * 1024
+
+
+def file_slots(pid: int) -> int:
+    """Return for how many open files the kernel has room without growing a table."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (size,) = re.findall(r"^FDSize:\s+(\d+)", status, re.MULTILINE)
+    return int(size)

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from harness.processes.freezing import freeze
+
 
 class Service:
     """One process of a Python module, for example ``tailrace_worker``.
@@ -82,7 +84,7 @@ class Service:
 
     def freeze(self) -> None:
         """Suspend the process with SIGSTOP."""
-        os.kill(self.pid, signal.SIGSTOP)
+        freeze(self.pid)
 
     def thaw(self) -> None:
         """Resume a frozen process with SIGCONT."""

@@ -20,13 +20,23 @@ START_SECONDS: Final = 100.0
 class TailraceUp:
     """One ``tailrace up`` with its own data folder and ports.
 
+    Args:
+        folder: its data folder and output.
+        options: further options.
+        environment: variables beside those of this process.
+        cwd: the folder in which it starts; that of this process if None.
+
     Attributes:
         url: the URL of the first API replica, once it is ready.
         port: the port of the first API replica; the others use the next ports.
     """
 
     def __init__(
-        self, folder: Path, *options: str, environment: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *options: str,
+        environment: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
     ) -> None:
         self.folder = folder
         self.port = free_port(4)
@@ -34,6 +44,7 @@ class TailraceUp:
         self.nats_port = free_port()
         self.url = ""
         self._options = options
+        self._cwd = cwd
         self._environment = {**os.environ, **(environment or {})}
         self._errors = folder / "up.stderr"
         self._process: subprocess.Popen[bytes] | None = None
@@ -51,6 +62,7 @@ class TailraceUp:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=self._environment,
+                cwd=self._cwd,
             )
         return self
 

@@ -8,6 +8,7 @@ import httpx
 import msgspec
 import pytest
 
+from harness.nats.current_reads import current_messages
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.jobs import JobMessage
 from tailrace_shared.stores.dead_letters import dead_letter_headers
@@ -55,7 +56,7 @@ async def on_queue(jetstream: JetStream, queue: str) -> list[JobMessage]:
     subject = Subjects().job(queue)
     return [
         msgspec.json.decode(message.data, type=JobMessage)
-        async for message in jetstream.read("JOBS", subject, 1)
+        for message in await current_messages(jetstream, "JOBS", subject)
     ]
 
 

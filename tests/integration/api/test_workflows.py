@@ -2,11 +2,17 @@
 
 import asyncio
 import json
+from typing import Any
 
 import httpx
+import jsonschema_rs
 
 from harness.nats.message_counts import stored, taken
+from harness.processes.polling import until
 from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.stores.node_type_store import NodeTypeStore
+from tailrace_shared.subjects import Subjects
+from tailrace_shared.workflow.node_types import SHIPPED, NodeType, Parameter
 
 LINE = {
     "name": "Two in a row",
@@ -169,6 +175,27 @@ async def test_workflows_are_listed_in_pages(http: httpx.AsyncClient) -> None:
         answer = await http.get(f"/api/v1/workflows?{query}")
         assert answer.status_code == 400
         assert query.partition("=")[0] in answer.json()["detail"]
+
+
+async def test_types_of_nodes_are_listed(http: httpx.AsyncClient, jetstream: JetStream) -> None:
+    """The built-in types, and those that workers announce, with a schema of their parameters."""
+    letter = NodeType("letter", {"to": Parameter("text", required=True)}, summary="Send a letter.")
+    await NodeTypeStore(jetstream, Subjects()).publish([letter])
+    found: dict[str, Any] = {}
+
+    async def is_listed() -> bool:
+        listed = (await http.get("/api/v1/node-types")).json()["node_types"]
+        found.update((each["type"], each) for each in listed)
+        return "letter" in found
+
+    await until(is_listed)
+    assert found.keys() >= SHIPPED.keys()
+    assert found["http"]["summary"] == SHIPPED["http"].summary
+    assert found["letter"]["summary"] == "Send a letter."
+    schema = jsonschema_rs.validator_for(found["letter"]["parameters"])
+    assert schema.is_valid({"to": "${input.name}"})
+    assert not schema.is_valid({})
+    assert not schema.is_valid({"to": "Ada", "from": "Bob"})
 
 
 async def test_versions_are_listed_with_their_time(http: httpx.AsyncClient) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import os
-import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -67,11 +66,11 @@ def test_a_late_pong_does_not_end_the_reader(
     monkeypatch.setattr("tailrace_worker.broker.link.link._FLUSH_TIMEOUT_S", 0.1)
     broker = NatsBroker(nats_server.url)
     connection = broker.connection
-    os.kill(nats_server.pid, signal.SIGSTOP)
+    nats_server.freeze()
     try:
         assert not connection.call(connection.link.flush)
     finally:
-        os.kill(nats_server.pid, signal.SIGCONT)
+        nats_server.thaw()
     monkeypatch.undo()
     assert connection.call(connection.link.flush)
     assert connection.link.client.stats["reconnects"] == 0

@@ -54,6 +54,7 @@ def test_replicas_take_ports_upward_from_the_first(
 
         assert up.url == f"http://127.0.0.1:{first}"
         up.wait_stderr(f"another API replica is at http://127.0.0.1:{first + 1}\n")
+        up.wait_stderr(f"next: TAILRACE_URL={up.url} tailrace apply FILE\n")
 
 
 def test_nats_requires_a_token_and_gets_no_secrets(
@@ -117,6 +118,21 @@ def test_a_child_that_keeps_crashing_is_started_at_growing_intervals(up: Tailrac
         os.kill(pid, signal.SIGKILL)
         up.wait_stderr(rf"worker-1 ended with SIGKILL; restarting in {re.escape(pause)} s")
         pid = wait_child(up, "tailrace_worker", other_than=pid)
+
+
+def test_a_changed_python_file_restarts_the_workers(
+    tmp_path: Path, stand_ins: dict[str, str]
+) -> None:
+    """With `--reload`; the API and NATS go on."""
+    project = tmp_path / "project"
+    project.mkdir()
+    with TailraceUp(tmp_path / "up", "--reload", environment=stand_ins, cwd=project) as up:
+        up.wait_ready()
+        before, api = up.child("tailrace_worker"), up.child("tailrace_api")
+        (project / "nodes.py").write_text("")
+        up.wait_stderr(r"(?m)^nodes\.py has changed; restarting the workers$")
+        wait_child(up, "tailrace_worker", other_than=before)
+        assert up.child("tailrace_api") == api
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -12,6 +12,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from harness.generators.workflows import definition
+from harness.nats.listening import until_leader_sends
 from harness.nats.server import NatsServer
 from harness.processes.installation import TENANT, Installation
 from harness.processes.polling import until
@@ -590,7 +591,8 @@ async def reads(site: Installation) -> AsyncIterator[Counter[str]]:
 
     client = site.jetstream.client
     subscription = await client.subscribe("_INBOX.>", cb=hear)
-    await client.flush()
+    await until_leader_sends(client, site.subjects.stream(EVENTS))
+    counted.clear()
     try:
         yield counted
         await client.flush()
@@ -629,7 +631,7 @@ async def has_ended(site: Installation, execution: str) -> None:
 
     live = site.subjects.live(TENANT, execution)
     subscription = await site.jetstream.client.subscribe(live, cb=hear)
-    await site.jetstream.client.flush()
+    await until_leader_sends(site.jetstream.client, site.subjects.stream(EVENTS))
     if not isinstance((await site.events(execution))[-1], TERMINAL):
         async with asyncio.timeout(60):
             await ended.wait()

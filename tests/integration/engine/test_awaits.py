@@ -57,7 +57,7 @@ async def left_alone(port: int) -> None:
 
 async def commit_wait(site: Installation, execution: str, node: str, wait: ForSignal) -> Waiting:
     """Write the log up to the wait of a node as a worker would; return the missing index entry."""
-    history = await site.log.load(TENANT, execution)
+    history = await site.log.load_newest(TENANT, execution)
     stored = await site.workflows.get(TENANT, history.state.workflow_id)
     scheduler = Scheduler(Plan(stored.definition), history.state)
     batch = scheduler.decide(time.time())
@@ -424,7 +424,7 @@ async def test_an_entry_of_a_wait_that_ended_in_a_lost_commit_is_struck_out(site
     entry = await commit_wait(site, execution, "a", ForSignal())
     await site.waiting.put(TENANT, entry)
     await site.commander.resolve(TENANT, execution, Decision("a"))
-    history = await site.log.load(TENANT, execution)
+    history = await site.log.load_newest(TENANT, execution)
     workflow = (await site.workflows.get(TENANT, "test")).definition
     batch = Scheduler(Plan(workflow), history.state).decide(time.time())
     assert types_of(batch) == ["step:completed a", "step:started b"]

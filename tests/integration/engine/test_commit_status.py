@@ -4,6 +4,7 @@ import asyncio
 
 from harness.generators.workflows import definition
 from harness.models.log_conditions import paused
+from harness.nats.current_reads import current_messages
 from harness.processes.installation import TENANT, Installation
 from tailrace_shared.commands.execution_commands import Caller, Decision
 from tailrace_shared.commands.run_starter import RunRequest
@@ -34,7 +35,7 @@ async def start(site: Installation, workflow: str) -> str:
 async def messages(site: Installation, execution: str) -> list[StoredMessage]:
     """Return all commits of an execution with their headers."""
     stream, subject = site.subjects.stream(EVENTS), site.subjects.log(TENANT, execution)
-    return [message async for message in site.jetstream.read(stream, subject, 1)]
+    return await current_messages(site.jetstream, stream, subject)
 
 
 def check(stored: list[StoredMessage], workflow: str) -> ExecutionState:
@@ -51,7 +52,7 @@ def check(stored: list[StoredMessage], workflow: str) -> ExecutionState:
 async def live(site: Installation, execution: str, *, wanted: bool) -> None:
     """Wait until the live index has an execution, or has it no more."""
     index = LiveIndex(site.jetstream, site.subjects)
-    await site._until(
+    await site.until_read(
         [f"$KV.{site.subjects.stream(LIVE)}.>", "$JS.EVENT.ADVISORY.API"],
         lambda: index.of_tenant(TENANT),
         lambda found: (execution in [entry.execution for entry in found]) == wanted,

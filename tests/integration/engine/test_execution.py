@@ -237,7 +237,7 @@ async def test_a_step_that_this_worker_cannot_run_goes_to_one_that_can(site: Ins
     execution = await site.start(stored)
     await site.until(execution, lambda events: bool(of(events, StepRetrying, "a")))
     # A run that waits is listed as running, although it holds no worker.
-    await site._until(
+    await site.until_read(
         [f"$KV.{site.subjects.stream(RUNS)}.>"],
         lambda: site.stores.run_list.page("default"),
         lambda page: [run.status for run in page.runs] == ["running"],

@@ -9,6 +9,7 @@ import pytest
 
 from harness.generators.workflows import definition
 from harness.models.log_conditions import types_of
+from harness.nats.current_reads import current_messages
 from harness.processes.installation import TENANT, Installation
 from tailrace_shared.execution.state import fold
 from tailrace_shared.ids import new_execution_id
@@ -32,7 +33,7 @@ async def queued(site: Installation) -> list[str]:
     subject = f"{site.subjects.prefix}.line.>"
     return [
         message.subject.rpartition(".")[2]
-        async for message in site.jetstream.read(stream, subject, 1)
+        for message in await current_messages(site.jetstream, stream, subject)
     ]
 
 

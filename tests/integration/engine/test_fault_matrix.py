@@ -34,7 +34,8 @@ LAST: Final = 20
 
 BOUNDARIES: Final = (
     *("execution:started", "step:started", "step:waiting", "step:expanded", "step:retrying"),
-    *("step:completed", "execution:paused", "execution:resumed", "execution:completed"),
+    *("step:completed", "execution:paused", "execution:resumed", "execution:finishing"),
+    "execution:completed",
 )
 
 
@@ -46,7 +47,7 @@ async def fight(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Campai
 
 
 def every_kind() -> Definition:
-    """Return a workflow with a step of each kind, which ends with an approval."""
+    """Return a workflow with a step of each kind, an approval, and a ``finally`` group."""
     items = {"type": STEP, "with": {"fails": "${item}"}, "retry": quickly(2)}
     nodes: dict[str, Any] = {
         "first": {"type": STEP, "with": {"die": "${input.die}"}},
@@ -69,7 +70,16 @@ def every_kind() -> Definition:
         },
         "last": {"type": STEP, "needs": ["approve"]},
     }
-    return checked({"id": "every-kind", "nodes": nodes, "output": "${nodes.last.output}"})
+    tidy = {"type": STEP, "with": {"die": "${input.tidy_dies}"}}
+    free = {"type": ACTOR, "needs": ["tidy"]}
+    return checked(
+        {
+            "id": "every-kind",
+            "nodes": nodes,
+            "finally": {"nodes": {"tidy": tidy, "free": free}},
+            "output": "${nodes.last.output}",
+        }
+    )
 
 
 def quickly(attempts: int) -> dict[str, Any]:
@@ -84,6 +94,8 @@ def fatal_inputs() -> list[dict[str, Any]]:
         {"die": "after effect"},
         {"actor_dies": "before effect"},
         {"actor_dies": "after effect"},
+        {"tidy_dies": "before effect"},
+        {"tidy_dies": "after effect"},
     ]
     return [way for way in ways for _ in range(DEATHS)]
 
@@ -103,8 +115,9 @@ async def test_five_hundred_executions_survive_a_death_at_every_boundary(fight: 
                 fight.order_death("before", event)
                 fight.order_death("after", event)
         chosen = special[index] if index < len(special) else {}
-        run_input = {"die": "", "actor_dies": "", "bytes": 300_000 if index % 50 == 49 else 0}
-        await fight.start(workflow, {**run_input, **chosen})
+        lives = {"die": "", "actor_dies": "", "tidy_dies": ""}
+        size = 300_000 if index % 50 == 49 else 0
+        await fight.start(workflow, {**lives, "bytes": size, **chosen})
     await fight.freeze(3.0)
     await fight.kill_nats()
     await approve_all(fight, set(fight.started))

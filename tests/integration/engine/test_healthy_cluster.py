@@ -12,12 +12,14 @@ from nats.aio.msg import Msg
 
 from harness.generators.workflows import definition
 from harness.nats.cluster import NatsCluster
+from harness.nats.listening import until_leader_sends
 from harness.processes.installation import TENANT, Installation, installation
 from tailrace_shared.commands.execution_commands import Caller, Decision
 from tailrace_shared.errors import IllegalCommandError
 from tailrace_shared.execution.commits import decode_commit
 from tailrace_shared.execution.events import StepWaiting
 from tailrace_shared.execution.state import fold
+from tailrace_shared.nats.topology import EVENTS
 
 EXECUTIONS = 200
 AT_ONCE = 50
@@ -88,6 +90,7 @@ async def decisions_as_actors_begin(site: Installation) -> AsyncIterator[None]:
     subscription = await site.jetstream.client.subscribe(
         site.subjects.tenant_live(TENANT), cb=on_commit
     )
+    await until_leader_sends(site.jetstream.client, site.subjects.stream(EVENTS))
     yield
     await subscription.unsubscribe()
     await asyncio.gather(*tasks)

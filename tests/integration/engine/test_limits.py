@@ -54,7 +54,9 @@ async def test_runs_beyond_the_limit_stand_in_line_and_start_in_their_order(
             await in_line(site, number)
     for number, execution in enumerate(executions):
         await site.until(execution, begun("a"))
-        behind = [(await site.log.load(TENANT, each)).state for each in executions[number + 1 :]]
+        behind = [
+            (await site.log.load_newest(TENANT, each)).state for each in executions[number + 1 :]
+        ]
         assert {state.status for state in behind} <= {"queued"}
         (tmp_path / f"go{number}").touch()
         await site.finished(execution)
@@ -161,7 +163,7 @@ async def test_each_key_has_a_limit_of_its_own(site: Installation, tmp_path: Pat
     robin = await site.start(stored, {"customer": {"name": "robin"}})
     await site.until(robin, begun("a"))
     await in_line(site, 1)
-    assert (await site.log.load(TENANT, second)).state.status == "queued"
+    assert (await site.log.load_newest(TENANT, second)).state.status == "queued"
     (tmp_path / "go").touch()
     for execution in (julia, robin, second):
         assert fold(await site.finished(execution)).status == "completed"
@@ -186,7 +188,7 @@ async def test_a_run_holds_its_slot_when_its_worker_is_killed(site: Installation
     (await site.driver(first)).kill()
     site.worker(**NODES)
     await site.until(first, lambda events: types_of(events).count("step:started a") == 2)
-    assert (await site.log.load(TENANT, second)).state.status == "queued"
+    assert (await site.log.load_newest(TENANT, second)).state.status == "queued"
     (tmp_path / "go").touch()
     for execution in (first, second):
         assert fold(await site.finished(execution)).status == "completed"

@@ -104,5 +104,5 @@ async def test_an_execution_that_breaks_its_drives_leaves_nothing_behind(
         with pytest.raises(RuntimeError):
             await asyncio.to_thread(engine.advance, TENANT, execution)
     await asyncio.to_thread(engine.advance, TENANT, execution)
-    assert (await site.log.load(TENANT, execution)).state.status == "failed"
+    assert (await site.log.load_newest(TENANT, execution)).state.status == "failed"
     assert not await site.waiting.of_execution(TENANT, execution)

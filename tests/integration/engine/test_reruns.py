@@ -220,7 +220,7 @@ async def test_a_rerun_continues_when_its_worker_is_killed(site: Installation, t
     ]
     first.kill()
     again = await site.starter.rerun(TENANT, original.execution_id, "last", None)
-    history = await site.log.load(TENANT, again.execution_id)
+    history = await site.log.load_newest(TENANT, again.execution_id)
     await site.append(again.execution_id, kept[:7], history.last_sequence)
     site.worker(**NODES)
     events = await site.finished(again.execution_id)

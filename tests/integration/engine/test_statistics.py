@@ -26,7 +26,7 @@ SLEEP = {
 async def ended(site: Installation, runs: int, workflow: str = "test") -> RunHistory:
     """Wait until so many runs are on record."""
     store = StatsStore(site.jetstream, site.subjects)
-    return await site._until(
+    return await site.until_read(
         [f"$KV.{site.subjects.stream(STATS)}.>"],
         lambda: store.runs(TENANT, workflow),
         lambda record: record.completed + record.failed + record.cancelled >= runs,

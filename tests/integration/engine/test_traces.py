@@ -11,12 +11,16 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from harness.processes.api_process import ApiProcess
 from harness.processes.installation import Installation
+from harness.processes.ports import free_port
 from harness.sse.client import follow
 
 SECRET = "s3cr3t-p4ssw0rd"
+EXEMPLIFIED = ("queue_wait", "attempt", "commit")
+OPEN_METRICS = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5"
 NODES = """
 import time
 
@@ -94,8 +98,13 @@ async def test_a_drive_is_a_trace_that_links_to_its_cause(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
+    metrics_port = free_port()
     worker = site.worker(
-        nodes="traced_nodes", secrets_dir=str(secrets), secrets_tenants="*", log_level="info"
+        metrics_port=str(metrics_port),
+        nodes="traced_nodes",
+        secrets_dir=str(secrets),
+        secrets_tenants="*",
+        log_level="info",
     )
     settings = {
         name.removeprefix("TAILRACE_").lower(): value
@@ -121,6 +130,14 @@ async def test_a_drive_is_a_trace_that_links_to_its_cause(
             await stream.all()
         await receiver.until(lambda: receiver.named("stream close"))
         await receiver.until(lambda: len(receiver.named("drive")) >= 2)
+        of_api = await _exemplars(api.port)
+        of_worker = await _exemplars(metrics_port)
+        traced = set().union(
+            *(of_worker[f"tailrace_worker_{name}_seconds"] for name in EXEMPLIFIED)
+        )
+        await receiver.until(
+            lambda: traced <= {span.trace_id.hex() for span in receiver.named("drive")}
+        )
 
     [request] = receiver.named("POST /api/v1/workflows/{workflow_id}/runs")
     assert request.trace_id.hex() == "a" * 32
@@ -146,3 +163,19 @@ async def test_a_drive_is_a_trace_that_links_to_its_cause(
     assert SECRET not in leaked.value.string_value
     assert SECRET.encode() not in receiver.raw
     assert SECRET not in worker.log_text
+
+    assert of_api["tailrace_api_request_seconds"] >= {request.trace_id.hex()}
+    assert all(of_worker[f"tailrace_worker_{name}_seconds"] for name in EXEMPLIFIED)
+
+
+async def _exemplars(port: int) -> dict[str, set[str]]:
+    """Scrape as Prometheus does; return the traces of the exemplars by histogram."""
+    async with httpx.AsyncClient(timeout=60, headers={"accept": OPEN_METRICS}) as http:
+        answer = await http.get(f"http://127.0.0.1:{port}/metrics")
+    assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    return {
+        family.name: {
+            sample.exemplar.labels["trace_id"] for sample in family.samples if sample.exemplar
+        }
+        for family in text_string_to_metric_families(answer.text)
+    }

@@ -309,7 +309,7 @@ class Rush:
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_under_load_the_limit_holds_and_every_execution_is_admitted(site, fleet, seed):
-    """Fifty executions, four workers on two connections; admitted roughly in order of arrival."""
+    """Fifty executions, four workers on two connections."""
     rush = Rush(fleet, random.Random(seed))
     other = await connect(site.settings, "other")
     gates = [fleet.gate, fleet.another_gate(JetStream(other))]
@@ -317,8 +317,5 @@ async def test_under_load_the_limit_holds_and_every_execution_is_admitted(site, 
         await asyncio.gather(rush.arrive(), *(rush.work(gates[n % 2]) for n in range(4)))
     assert sorted(rush.done) == rush.executions
     assert rush.most <= 3
-    late = [abs(rush.done.index(execution) - n) for n, execution in enumerate(rush.executions)]
-    # Four workers take jobs concurrently, and a slow machine may delay any of them.
-    assert max(late) <= 20
     assert await Bucket(site.jetstream, site.subjects.stream(CONCURRENCY)).keys(">") == []
     await other.close()

@@ -27,7 +27,34 @@ async def examine(site):
 async def test_a_healthy_installation_passes_every_check(site):
     findings = await examine(site)
     assert {each.verdict for each in findings.values()} == {"ok"}
-    assert len(findings) == 8
+    assert len(findings) == 9
+
+
+@pytest.mark.usefixtures("services")
+async def test_a_stream_without_space_fails_and_is_named(site):
+    """Every stream has a share of the space, and refuses messages when that is used up."""
+    info = await site.jetstream.api(f"STREAM.INFO.{site.events}")
+    await site.jetstream.api(
+        f"STREAM.UPDATE.{site.events}", {**info["config"], "max_bytes": 10_000}
+    )
+    subject = site.subjects.log("t", "e")
+    await site.jetstream.publish(subject, bytes(8_500))
+    found = (await examine(site))["store"]
+    assert (found.verdict, f"the fullest stream is {site.events}" in found.detail) == ("warn", True)
+    await site.jetstream.publish(subject, bytes(1_000))
+    assert (await examine(site))["store"].verdict == "FAIL"
+
+
+@pytest.mark.parametrize(("limit", "verdict"), [(-1, "ok"), (40, "ok"), (24, "warn"), (20, "FAIL")])
+async def test_an_account_that_allows_few_streams_is_found(site, limit, verdict):
+    """NATS refuses the next stream or consumer at the limit of the account."""
+    doctor = Doctor(site.settings, site.client)
+    facts = await doctor._facts()
+    facts.account["streams"] = 20
+    facts.account["limits"]["max_streams"] = limit
+    found = await doctor._limits(facts)
+    assert found.verdict == verdict
+    assert ("20 streams, no limit" if limit < 0 else f"20 of {limit} streams") in found.detail
 
 
 async def test_services_that_do_not_answer_fail(site):

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from harness.nats.current_reads import current_messages
 from harness.nats.tcp_proxy import Proxy
 from tailrace_shared.errors import (
     JetStreamError,
@@ -56,7 +57,7 @@ async def proxied(site, shared_nats, impatient):  # noqa: ARG001 - impatient has
 
 async def stored(site, subject):
     """Return the payloads on a subject."""
-    return [m.data async for m in site.jetstream.read(site.events, subject, 1)]
+    return [m.data for m in await current_messages(site.jetstream, site.events, subject)]
 
 
 async def test_each_append_expects_the_preceding_sequence(site, subject):
@@ -66,7 +67,7 @@ async def test_each_append_expects_the_preceding_sequence(site, subject):
             site.jetstream, site.events, subject, b"%d" % number, expected=last, writer="w"
         )
         seen.append(last)
-    messages = [m async for m in site.jetstream.read(site.events, subject, 1)]
+    messages = await current_messages(site.jetstream, site.events, subject)
     assert [m.sequence for m in messages] == seen == sorted(set(seen))
     assert [m.data for m in messages] == [b"0", b"1", b"2", b"3", b"4"]
     assert {m.headers[WRITER] for m in messages} == {"w"}
@@ -114,7 +115,7 @@ async def test_of_two_writers_one_wins_each_append_and_the_log_stays_legal(site)
         for turn in range(20):
             await together.wait()
             while True:
-                history = await log.load("t", execution)
+                history = await log.load_newest("t", execution)
                 event: Event
                 if history.state.status == "queued":
                     event = ExecutionStarted(Started(execution, "running", NOW), NOW)
@@ -142,7 +143,7 @@ async def test_of_two_writers_one_wins_each_append_and_the_log_stays_legal(site)
     assert wins == {"a": 20, "b": 20}
     assert losses["a"] + losses["b"] > 0
     # Folding raises for an illegal log.
-    assert (await log.load("t", execution)).state.steps["n"].status == "running"
+    assert (await log.load_newest("t", execution)).state.steps["n"].status == "running"
     assert len(await stored(site, subject)) == 41
 
 

@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,10 +15,10 @@ from harness.nats.small_disk import SmallDisk
 from harness.nats.tcp_proxy import Proxy
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.nats.fenced_append import append
-from tailrace_shared.nats.health import Health
+from tailrace_shared.nats.health import Health, StoreProbe
 from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.provision import ensure
-from tailrace_shared.nats.topology import EVENTS, LEASES, topology
+from tailrace_shared.nats.topology import EVENTS, LEASES, WORKFLOWS, topology
 from tailrace_shared.settings import CommonSettings
 from tailrace_shared.subjects import Subjects
 
@@ -123,6 +124,33 @@ async def test_a_client_leaves_a_frozen_node(tmp_path: Path) -> None:
                 await until(lambda: not [*health.failures()])
             finally:
                 cluster.thaw(frozen)
+
+
+class WithoutLeader(JetStream):
+    """JetStream in which one stream has no leader."""
+
+    stream = ""
+
+    async def api(self, action: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Send a request; one for the stream is not answered."""
+        if self.stream and action.endswith(f".{self.stream}"):
+            raise UnavailableError("NATS did not answer in time")
+        return await super().api(action, body)
+
+
+async def test_a_stream_without_a_leader_is_noticed_by_its_readers(nats_server: NatsServer) -> None:
+    """Every start reads the workflow, and fails although other streams store."""
+    async with watched(CommonSettings(nats_url=nats_server.url)) as (_, connected):
+        jetstream = WithoutLeader(connected.client)
+        probe = StoreProbe(jetstream, Subjects().stream(LEASES), topology(CommonSettings()))
+        stream = jetstream.stream = f"KV_{Subjects().stream(WORKFLOWS)}"
+        assert await probe.probe() == ""
+        with pytest.raises(UnavailableError):
+            await jetstream.get_newest(stream, {"last_by_subj": "$KV.workflows.t.flow"})
+        failure = "NATS cannot read: the leader of stream KV_workflows does not answer"
+        assert [await probe.probe(), await probe.probe()] == [failure, failure]
+        jetstream.stream = ""
+        assert await probe.probe() == ""
 
 
 async def test_a_full_disk_is_noticed_and_so_is_its_end(tmp_path: Path) -> None:

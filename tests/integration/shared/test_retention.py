@@ -63,7 +63,7 @@ class Deletion:
     async def has(self, execution):
         """Tell whether the log of an execution exists."""
         try:
-            await self.stores.log.load("t", execution)
+            await self.stores.log.load_newest("t", execution)
         except ExecutionNotFoundError:
             return False
         return True

@@ -77,7 +77,7 @@ async def test_a_started_run_is_due_at_once(starts):
     """It is in the log and in the list, and its job is published."""
     state = await starts.start({"x": 1})
     assert await starts.dues() == {state.execution_id}
-    assert (await starts.site.log.load("t", state.execution_id)).state == state
+    assert (await starts.site.log.load_newest("t", state.execution_id)).state == state
     assert [run.execution_id for run in (await starts.run_list.page("t")).runs] == [
         state.execution_id
     ]
@@ -126,7 +126,7 @@ async def test_a_start_is_repeated_while_nats_does_not_acknowledge(
     assert sorted(listed) == sorted(started)
     assert await starts.dues() == set(started)
     for execution in started:
-        assert (await starts.site.log.load("t", execution)).state.status == "queued"
+        assert (await starts.site.log.load_newest("t", execution)).state.status == "queued"
 
 
 async def test_a_run_has_the_tags_of_its_workflow_and_its_own(starts):
@@ -136,7 +136,7 @@ async def test_a_run_has_the_tags_of_its_workflow_and_its_own(starts):
     request = RunRequest("t", "w", "input", {}, {}, None, ev.Origin(tags=("vip", "eu")))
     state = await starts.starter.start(request)
     assert state.tags == ["orders", "eu", "vip"]
-    assert (await starts.site.log.load("t", state.execution_id)).state == state
+    assert (await starts.site.log.load_newest("t", state.execution_id)).state == state
     end = ev.ExecutionCancelled(ev.Cancelled(state.execution_id, "cancelled", 1), NOW)
     await starts.site.commit(state.execution_id, end)
     again = await starts.starter.rerun("t", state.execution_id, None, None)
@@ -206,7 +206,7 @@ class TestReruns:
         assert state.execution_id != original.execution_id
         assert (state.version, state.input) == (original.version, {"x": 1})
         assert (state.rerun_of, state.from_node) == (original.execution_id, "n")
-        assert (await starts.site.log.load("t", state.execution_id)).state == state
+        assert (await starts.site.log.load_newest("t", state.execution_id)).state == state
         assert state.execution_id in await starts.dues()
 
     async def test_one_key_makes_one_rerun(self, starts):

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from harness.fakes.job_callback import JobCallback
+from harness.nats.current_reads import current_commits
 from tailrace_shared.commands import signals
 from tailrace_shared.commands.signals import Signals
 from tailrace_shared.commands.trigger_filters import Delivered, TriggerFilters
@@ -63,7 +64,7 @@ class Waiters:
 
     async def commands(self, waiting):
         """Return the commands in an execution's log."""
-        commits = [commit async for commit in self.log.read("t", waiting.execution_id)]
+        commits = await current_commits(self.log, "t", waiting.execution_id)
         events = [event for commit in commits for event in commit.events()]
         return [event.data for event in events if isinstance(event, ev.CommandRequested)]
 
@@ -249,7 +250,7 @@ async def test_a_trigger_resolves_all_waits_of_an_execution_in_one_commit(waiter
     assert await waiters.site.taken(waiters.site.events) == before + 1
     assert waiters.advanced == [execution]
     assert len(await waiters.waiting.pointers("t", "paid")) == 100
-    state = (await waiters.log.load("t", execution)).state
+    state = (await waiters.log.load_newest("t", execution)).state
     assert all(state.steps[name].resolution for name in names)
 
 

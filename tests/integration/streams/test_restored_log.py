@@ -9,6 +9,7 @@ from harness.nats.backup import restore, take_backup
 from harness.nats.server import NatsServer
 from harness.processes.in_process_api import api_in_process
 from harness.sse.client import SseClient, follow, places
+from tailrace_shared.nats.jetstream import JetStream
 
 _FEED = "/api/v1/sse/stream?topics=feed"
 
@@ -20,7 +21,7 @@ async def test_ids_beyond_a_restored_backup_are_reset(nats_server: NatsServer) -
         log = HandWrittenLog(client)
         await log.begin()
         kept = replace(log, written=list(log.written))
-        backup = await take_backup(client, "EVENTS")
+        backup = await take_backup(JetStream(client), "EVENTS")
         for number in range(3):
             await log.step(f"lost-{number}")
         ids = await event_ids(log)
@@ -30,7 +31,8 @@ async def test_ids_beyond_a_restored_backup_are_reset(nats_server: NatsServer) -
         ):
             await stream.take(1 + len(log.written))
             await resumed.take(1 + len(log.written) - 2)
-            await restore(client, backup)
+            await JetStream(client).api("STREAM.DELETE.EVENTS")
+            await restore(JetStream(client), backup)
             await kept.step("new")
             for each in (stream, resumed):
                 await each.all()

@@ -13,14 +13,13 @@ async def test_the_demand_is_what_waits_runs_and_is_about_to_fire(site: Site):
     stores = Stores.over(site.jetstream, site.subjects)
     reader = DemandReader(site.jetstream, site.subjects, stores)
     assert (await reader.read()).total == 0
+    await _check_jobs_without_a_worker(site, reader)
     stream, subject = site.subjects.stream(JOBS), site.subjects.job(EXECUTIONS_QUEUE)
     consumer = {"durable_name": "executions", "filter_subject": subject, "ack_policy": "explicit"}
     await site.jetstream.api(
         f"CONSUMER.CREATE.{stream}.executions.{subject}",
         {"stream_name": stream, "config": consumer, "action": "create"},
     )
-    for number in range(3):
-        await site.jetstream.publish(subject, advance_job("t", f"e{number}"))
     now = await reader._now()
     inbox = site.client.new_inbox()
     taken = await site.client.subscribe(inbox)
@@ -36,3 +35,12 @@ async def test_the_demand_is_what_waits_runs_and_is_about_to_fire(site: Site):
     assert (queue.queued, queue.in_flight, queue.oldest_seconds > 0) == (2, 1, True)
     assert (found.waiting_for_share, found.due_soon) == (4, 2)
     assert (found.queued, found.in_flight, found.total) == (6, 1, 9)
+
+
+async def _check_jobs_without_a_worker(site: Site, reader: DemandReader) -> None:
+    """An autoscaler must start the first worker, so the queue counts before it has a consumer."""
+    for number in range(3):
+        job = advance_job("t", f"e{number}")
+        await site.jetstream.publish(site.subjects.job(EXECUTIONS_QUEUE), job)
+    queue = (await reader.read()).queues[EXECUTIONS_QUEUE]
+    assert (queue.queued, queue.in_flight, queue.oldest_seconds > 0) == (3, 0, True)

@@ -1,6 +1,7 @@
 """The hub, in memory and in virtual time: the bytes, timing and cost of each connection."""
 
 import asyncio
+import errno
 import math
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from tailrace_api.fanout.history.resume import Start
 from tailrace_api.fanout.runtime.limits import RingBounds
 from tailrace_api.fanout.views.batch import Batch
 from tailrace_api.fanout.views.view import View
+from tailrace_api.http.direct_writer import DirectWriter
 from tailrace_api.sse import frame
 from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.execution.events import Event
@@ -296,6 +298,29 @@ def test_a_client_that_the_ring_has_overtaken_must_reconnect() -> None:
         assert _sequences(slow) + _sequences(again) == list(range(1, 42))
 
     run_on_hub(scenario, ring=RingBounds(16, 65536))
+
+
+class _Transport(asyncio.Transport):
+    """Takes everything."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Take it."""
+
+
+def test_a_client_that_the_kernel_gives_up_is_stalled() -> None:
+    """Its host has lost the network, or the kernel's timeout expires before that of the stream."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site)
+        for error in (TimeoutError(errno.ETIMEDOUT, "timed out"), ConnectionResetError(), None):
+            writer = DirectWriter(_Transport(), set(), asyncio.Protocol)
+            opening = site.hub.connect(View(EXECUTION, LogFilter("t", "e")), Start(), writer)
+            writer.connection = opening.connection
+            await opening.run()
+            writer.connection_lost(error)
+        assert site.hub.counts.closed == {"stalled": 1, "left": 2}
+
+    run_on_hub(scenario)
 
 
 def test_a_stalled_client_is_disconnected_after_the_timeout() -> None:

@@ -2,10 +2,17 @@
 
 from dataclasses import dataclass
 
+import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tailrace_api.web.operation import EVENT_STREAM, Answer, collect_operations, operation
+from tailrace_api.web.operation import (
+    EVENT_STREAM,
+    Answer,
+    collect_operations,
+    operation,
+    stream_requests,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +59,34 @@ def test_an_operation_knows_whether_it_streams_and_belongs_to_a_tenant() -> None
     show, _, watch = collect_operations(LockGateRoutes("a"))
     assert (show.is_stream, show.is_of_tenant) == (False, True)
     assert (watch.is_stream, watch.is_of_tenant) == (True, False)
+
+
+class LevelRoutes:
+    """Routes of the levels of a lock gate."""
+
+    @operation(
+        "GET", "/gates/{gate_id}/levels", scope=None, answers={200: Answer(str, "", EVENT_STREAM)}
+    )
+    async def watch(self, _request: Request) -> Response:
+        """Watch the levels of a gate."""
+        return Response()
+
+
+@pytest.mark.parametrize(
+    ("line", "is_stream"),
+    [
+        (b"GET /gates HTTP/1.1", True),
+        (b"GET /gates?since=1 HTTP/1.1", True),
+        (b"GET /under/a/prefix/gates HTTP/1.1", True),
+        (b"GET /gates/west/levels HTTP/1.1", True),
+        (b"GET /gates/ HTTP/1.1", False),
+        (b"GET /gates/west/levels/1 HTTP/1.1", False),
+        (b"GET /gates/west HTTP/1.1", False),
+        (b"POST /gates HTTP/1.1", False),
+        (b"GET / HTTP/1.1\r\nReferer: /gates ", False),
+    ],
+)
+def test_requests_of_streams_are_recognized_by_their_line(line: bytes, is_stream: bool) -> None:
+    """Before they are parsed, and under the prefix of a proxy."""
+    routes = collect_operations(LockGateRoutes("a"), LevelRoutes())
+    assert bool(stream_requests(routes).match(line)) is is_stream

@@ -2,6 +2,8 @@
 
 import asyncio
 import functools
+import re
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import pytest
@@ -11,15 +13,41 @@ from tailrace_api.http.request_starts import NewConnection, RequestStarts
 _AT_ONCE: Final = 4
 
 
-def _of(caller: str) -> list[tuple[bytes, bytes]]:
-    return [(b"host", b"h"), (b"x-organization-id", caller.encode())]
+_STREAMS: Final = re.compile(rb"GET /stream[? ]")
+
+
+def _request(caller: str, path: bytes = b"/") -> tuple[str, bytes, list[tuple[bytes, bytes]]]:
+    """Return the method, path and headers of a request."""
+    return "GET", path, [(b"host", b"h"), (b"x-organization-id", caller.encode())]
+
+
+def _starts() -> RequestStarts:
+    return RequestStarts(_STREAMS)
+
+
+def _fill(starts: RequestStarts) -> None:
+    """Start as many requests as may start in one iteration."""
+    for _ in range(_AT_ONCE):
+        starts.add(*_request("first"), lambda: None)
+
+
+Add = Callable[[RequestStarts, str, bytes, Callable[[], None]], None]
+
+
+def _add_parsed(starts: RequestStarts, caller: str, path: bytes, start: Callable[[], None]) -> None:
+    starts.add(*_request(caller, path), start)
+
+
+def _add_head(starts: RequestStarts, caller: str, path: bytes, start: Callable[[], None]) -> None:
+    head = b"GET %b HTTP/1.1\r\nHost: h\r\nX-Organization-ID:  %b\r\n\r\n"
+    starts.add_unparsed(head % (path, caller.encode()), start)
 
 
 async def test_a_few_requests_start_at_once_and_the_others_in_the_next_iterations() -> None:
     """In their order; afterwards requests start at once again."""
-    starts, started = RequestStarts(), list[int]()
+    starts, started = _starts(), list[int]()
     for number in range(10):
-        starts.add(_of("a"), lambda number=number: started.append(number))  # type: ignore[misc]
+        starts.add(*_request("a"), lambda number=number: started.append(number))  # type: ignore[misc]
     assert started == [0, 1, 2, 3]
     assert len(starts) == 6
     await asyncio.sleep(0)
@@ -27,32 +55,51 @@ async def test_a_few_requests_start_at_once_and_the_others_in_the_next_iteration
     await asyncio.sleep(0)
     assert (started, len(starts)) == (list(range(10)), 0)
     await asyncio.sleep(0)
-    starts.add(_of("a"), lambda: started.append(10))
+    starts.add(*_request("a"), lambda: started.append(10))
     assert started[-1] == 10
 
 
-async def test_a_caller_does_not_wait_for_all_requests_of_another() -> None:
+@pytest.mark.parametrize("add", [_add_parsed, _add_head])
+async def test_a_caller_does_not_wait_for_all_requests_of_another(add: Add) -> None:
     """One request of each caller at a time."""
-    starts, started = RequestStarts(), list[str]()
+    starts, started = _starts(), list[str]()
+    _fill(starts)
     for number in range(100):
-        starts.add(_of("crowd"), lambda number=number: started.append(f"crowd {number}"))  # type: ignore[misc]
-    starts.add(_of("other"), lambda: started.append("other"))
+        add(starts, "crowd", b"/", functools.partial(started.append, f"crowd {number}"))
+    add(starts, "other", b"/", functools.partial(started.append, "other"))
     await asyncio.sleep(0)
-    assert "other" in started[_AT_ONCE : 2 * _AT_ONCE]
+    assert "other" in started
     for _ in range(100):
         await asyncio.sleep(0)
     started.remove("other")
     assert started == [f"crowd {number}" for number in range(100)]
 
 
+@pytest.mark.parametrize("add", [_add_parsed, _add_head])
+async def test_other_requests_do_not_wait_for_the_streams_of_many_callers(add: Add) -> None:
+    """Three of them start for each stream."""
+    starts, started = _starts(), list[str]()
+    _fill(starts)
+    for number in range(100):
+        add(starts, f"crowd {number}", b"/stream?a=b", functools.partial(started.append, "stream"))
+    for number in range(5):
+        add(starts, f"other {number}", b"/streams", functools.partial(started.append, "other"))
+    for _ in range(2):
+        await asyncio.sleep(0)
+    assert started == [*3 * ["other"], "stream", *2 * ["other"], *2 * ["stream"]]
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert (started.count("stream"), len(starts)) == (100, 0)
+
+
 async def test_few_requests_start_while_connections_are_accepted() -> None:
-    """One in eight iterations; the rest once the queue of connections is empty."""
-    starts, started = RequestStarts(), list[int]()
+    """One in two iterations; the rest once the queue of connections is empty."""
+    starts, started = _starts(), list[int]()
     for number in range(80):
         starts.note_connection()
-        starts.add([], functools.partial(started.append, number))
+        starts.add(*_request(""), functools.partial(started.append, number))
         await asyncio.sleep(0)
-    assert 8 <= len(started) <= 20
+    assert 38 <= len(started) <= 44
     for _ in range(80):
         await asyncio.sleep(0)
     assert started == [*range(80)]
@@ -108,7 +155,7 @@ class _Door:
     """The new connections of a server."""
 
     def __init__(self) -> None:
-        self.starts = RequestStarts()
+        self.starts = _starts()
         self.connections = set[Any]()
         self.parsers: list[_Parser] = []
 
@@ -124,8 +171,8 @@ class _Door:
 
     def occupy(self) -> None:
         """Make requests that come now wait."""
-        for _ in range(_AT_ONCE + 1):
-            self.starts.add(_of("a"), lambda: None)
+        _fill(self.starts)
+        self.starts.add(*_request("a"), lambda: None)
 
 
 _HEAD: Final = b"GET / HTTP/1.1\r\nHost: h\r\nX-Organization-ID: acme \r\n\r\n"
@@ -161,7 +208,7 @@ async def test_a_request_waits_as_bytes_without_a_parser() -> None:
     connection.data_received(_HEAD)
     assert not door.parsers
     assert transport.reading == [False]
-    assert [*door.starts._waiting] == [(b"a",), (b"acme",)]
+    assert len(door.starts) == 2
     async with asyncio.timeout(60):
         while not door.parsers:  # noqa: ASYNC110 - the iterations are what it waits for
             await asyncio.sleep(0)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
@@ -238,6 +239,18 @@ def test_stats_prints_counts_and_durations(tailrace: Callable[..., Result]):
     assert "3 completed, 1 failed" in shown
     assert "p50 1.5 s" in shown
     assert "no durations yet" in shown
+
+
+@pytest.mark.parametrize(("value", "colours"), [("1", False), ("", None)])
+def test_no_color_leaves_colours_out(
+    monkeypatch: pytest.MonkeyPatch, value: str, colours: bool | None
+):
+    """An empty value leaves the choice to the terminal."""
+    monkeypatch.setenv("NO_COLOR", value)
+    assert cli.callback is not None
+    with click.Context(cli) as context:
+        context.invoke(cli.callback)
+    assert context.color is colours
 
 
 def test_a_mistyped_command_is_answered_by_the_nearest(tailrace: Callable[..., Result]):

@@ -67,6 +67,8 @@ def test_yaml_scalars_are_read_by_the_core_schema(write: Callable[..., Path]) ->
         ("a: \x07\n", "control characters are not allowed"),
         ("a: 1\n---\nb: 1\n", "found another document"),
         ("a: *b\n", "found undefined alias"),
+        ("a:\n\tb: 1\n", ":2:1: found character that cannot start any token: indent with spaces"),
+        ("a: @b\n", "put text that begins with a special character in quotes"),
         ("a: " + "[" * 100_000, "nested more than 200 levels deep"),
         ("a: " + "{b: " * 100_000, "nested more than 200 levels deep"),
         ("- " * 100_000, "nested more than 200 levels deep"),

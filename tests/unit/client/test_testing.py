@@ -1,6 +1,7 @@
 """Runs in-process: decisions, time that skips, replaced nodes, crashes, and mistakes of tests."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -141,6 +142,21 @@ def test_sleeping_functions_take_no_time():
     assert result.steps["later"].output == "x"
     assert result.seconds == pytest.approx(7200, abs=1)
     assert {"step:progress", "step:log"} <= set(result.types)
+
+
+def test_a_hundred_runs_with_waits_cost_a_tenth_of_a_second():
+    """Of processor time, with twenty steps each; the bound is ten times that."""
+    kinds: list[dict[str, Any]] = [
+        {"type": "await", "timeout": "1d", "on_timeout": "continue"},
+        {"type": "delay", "with": {"duration": "1h"}},
+        *({"type": "transform", "with": {"value": index}} for index in range(2)),
+    ]
+    nodes = {f"n{at}": {**kinds[at % 4], "needs": [f"n{at - 1}"][:at]} for at in range(20)}
+    began = time.process_time()
+    results = [testing.run(workflow(nodes)) for _ in range(100)]
+    assert time.process_time() - began < 1.2
+    assert {result.status for result in results} == {"completed"}
+    assert results[0].seconds == pytest.approx(5 * (DAY_S + 3600))
 
 
 async def test_a_test_may_be_a_coroutine():

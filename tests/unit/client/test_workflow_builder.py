@@ -1,6 +1,5 @@
 """Workflow functions compile to the definitions that YAML has."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,6 @@ from tailrace.definition_files import read_definitions
 from tailrace.errors import DefinitionFileError
 from tailrace.workflow.loading import load_workflows, python_of
 from tailrace_worker.nodes import node
-
-RECIPES = Path(__file__).parents[3] / "docs" / "recipes"
 
 
 class Order(msgspec.Struct):
@@ -188,19 +185,6 @@ def test_mistakes_are_found_when_the_definition_is_made():
         unknown.definition()
     with pytest.raises(RuntimeError, match="inside a function with @workflow"):
         build.log("x")
-
-
-@pytest.mark.parametrize("name", ["saga", "nightly-etl"])
-def test_a_recipe_is_the_same_in_both_forms(name: str, tmp_path: Path):
-    """In YAML and in Python; and back."""
-    text = (RECIPES / f"{name}.md").read_text()
-    (source,) = re.findall(r"(?ms)^```python\n(.*?)^```$", text)
-    definition = yaml.safe_load(re.findall(r"(?ms)^```yaml\n(.*?)^```$", text)[0])
-    file = tmp_path / "flows.py"
-    file.write_text(source)
-    assert load_workflows(file) == [definition]
-    file.write_text(python_of(definition))
-    assert load_workflows(file) == [definition]
 
 
 def test_groups_and_output_are_written_as_python(tmp_path: Path):

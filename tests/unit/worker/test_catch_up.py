@@ -7,8 +7,10 @@ import pytest
 
 from tailrace_shared.commands.run_input import InvalidInputError
 from tailrace_shared.commands.run_starter import RunRequest
+from tailrace_shared.commands.schedule_commands import key_of_firing
 from tailrace_shared.execution.timestamps import parse_timestamp
 from tailrace_shared.firings import firings_after, header_of
+from tailrace_shared.nats.jobs import id_of_firing
 from tailrace_shared.stores.firing_store import Firing
 from tailrace_shared.stores.schedule_store import ActiveSchedule, Schedule
 from tailrace_worker.engine.recovery.catch_up import CatchUp, CatchUpPeriods
@@ -93,11 +95,46 @@ async def test_neither_what_is_too_old_nor_a_pause_is_made_up(
 
 
 async def test_the_next_firing_makes_up_those_before_it() -> None:
-    """Neither of the two that are recorded."""
-    stores = Stores(hourly(), None)
-    at = [MIDNIGHT + hours * HOUR for hours in (1, 4)]
-    assert await caught_up(stores, now=4.0).between("t", "s", *at) == 2
+    """Neither the recorded one nor itself."""
+    stores = Stores(hourly(), Firing(MIDNIGHT + HOUR, "e"))
+    assert await caught_up(stores, now=4.0).before("t", "s", MIDNIGHT + 4 * HOUR) == 2
     assert stores.hours == [2, 3]
+
+
+EVERY_HOUR = {"cron": "@every 1h", "created_at": MIDNIGHT - 0.5 * HOUR}
+
+
+@pytest.mark.parametrize(
+    ("last", "late", "window", "expected"),
+    [
+        (1.5, 2.5, 100, []),
+        # NATS fires once for all that an outage swallowed: for the last of them.
+        (1.5, 4.7, 100, [2.5, 3.5]),
+        (1.5, 4.5, 100, [2.5, 3.5]),
+        (1.5, 4.7, 1.5, [3.5]),
+        (-2, 4.7, 100, []),
+        (None, 4.7, 100, []),
+    ],
+)
+async def test_the_next_firing_of_an_interval_makes_up_those_before_it(
+    last: float | None, late: float, window: float, expected: list[float]
+) -> None:
+    """From the last one on, if that was one of this schedule."""
+    firing = None if last is None else Firing(MIDNIGHT + last * HOUR, "e")
+    stores = Stores(hourly(**EVERY_HOUR), firing)
+    catch_up = caught_up(stores, now=late, window=window * HOUR)
+    assert await catch_up.sweep() == 0
+    assert await catch_up.before("t", "s", MIDNIGHT + late * HOUR) == len(expected)
+    assert stores.hours == expected
+
+
+async def test_a_firing_that_waits_for_a_worker_is_the_one_made_up() -> None:
+    """Both have one idempotency key, so they start one run."""
+    stores = Stores(hourly(**EVERY_HOUR), Firing(MIDNIGHT + 1.5 * HOUR, "e"))
+    await caught_up(stores, now=4.0).before("t", "s", MIDNIGHT + 3.5 * HOUR)
+    (request,) = stores.started
+    waiting = id_of_firing("tr.jobs.starts.t.s", "2026-01-01T03:30:00Z")
+    assert request.key == key_of_firing("s", "token", waiting)
 
 
 async def test_a_schedule_whose_runs_are_refused_ends_with_the_first() -> None:
@@ -108,7 +145,7 @@ async def test_a_schedule_whose_runs_are_refused_ends_with_the_first() -> None:
 
 
 def test_intervals_and_unknown_zones_have_no_times() -> None:
-    """Only NATS knows the phase of an interval."""
+    """An interval needs the time of one of its firings."""
     assert list(firings_after("@every 5m", None, MIDNIGHT)) == []
     assert next(firings_after("@every 5m", None, MIDNIGHT + 299, MIDNIGHT)) == MIDNIGHT + 300
     assert list(firings_after("0 * * * *", "Nowhere/Here", MIDNIGHT)) == []

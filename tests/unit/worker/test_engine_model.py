@@ -24,8 +24,12 @@ from harness.models.simulation import Simulation
 from tailrace_shared.execution.events import Event
 from tailrace_shared.execution.state import IllegalEventError, StepState
 from tailrace_shared.execution.timestamps import format_timestamp
+from tailrace_shared.workflow.definition import Group
+from tailrace_worker.engine.decide import run_ends, scheduler
 from tailrace_worker.engine.decide.maps import MapProgress
 from tailrace_worker.engine.decide.outcomes import completed
+from tailrace_worker.engine.decide.plan import Plan
+from tailrace_worker.engine.decide.run_ends import RunOutcome, group_after, outcome_of
 from tailrace_worker.engine.decide.scheduler import Scheduler
 
 EXAMPLES: Final = int(os.environ.get("MODEL_EXAMPLES", "400"))
@@ -230,11 +234,11 @@ def _never_held(self: Scheduler, stamp: str) -> Iterator[Any]:
 
 def _never_paused(self: Scheduler, stamp: str) -> Iterator[Any]:
     if not self._unsettled:
-        yield self.record(self._finish(stamp))
+        yield self._end(outcome_of(self.plan, self.state, self._graph), stamp)
 
 
-def _straight_to_the_end(self: Scheduler, outcome: Any) -> Any:
-    return None if self._part else ORIGINAL_GROUP(self, outcome)
+def _straight_to_the_end(plan: Plan, part: Group | None, outcome: RunOutcome) -> Group | None:
+    return None if part else group_after(plan, part, outcome)
 
 
 def _never_late(self: Scheduler, _now: float) -> bool:
@@ -247,9 +251,8 @@ def _careless_timeout(self: Scheduler, step: StepState, stamp: str) -> Any:
 
 ORIGINAL_JOIN: Any = Scheduler._join
 ORIGINAL_MOVE: Any = MapProgress.next_move
-ORIGINAL_GROUP: Any = Scheduler._group_after
 
-MUTANTS: Final[list[tuple[type, str, Callable[..., Any]]]] = [
+MUTANTS: Final[list[tuple[Any, str, Callable[..., Any]]]] = [
     (Scheduler, "decide", _early_timer),
     (Scheduler, "_join", _any_ready_when_all_done),
     (Scheduler, "_join", _impatient_join),
@@ -258,10 +261,12 @@ MUTANTS: Final[list[tuple[type, str, Callable[..., Any]]]] = [
     (Scheduler, "_time_out", _careless_timeout),
     (Scheduler, "_end_or_pause", _never_paused),
     (Scheduler, "_apply_signal", lambda self, _stamp: self._signalled.popleft() and None),
-    (Scheduler, "_group_after", lambda _self, _outcome: None),
-    (Scheduler, "_group_after", _straight_to_the_end),
-    (Scheduler, "_goes_on_after", lambda _self, _node: True),
-    (Scheduler, "_goes_on_after", lambda _self, _node: False),
+    (scheduler, "group_after", lambda _plan, _part, _outcome: None),
+    (scheduler, "group_after", _straight_to_the_end),
+    (scheduler, "goes_on_after", lambda _plan, _node: True),
+    (scheduler, "goes_on_after", lambda _plan, _node: False),
+    (run_ends, "goes_on_after", lambda _plan, _node: True),
+    (run_ends, "goes_on_after", lambda _plan, _node: False),
     (Scheduler, "must_stop", _never_late),
     (MapProgress, "next_move", _one_more_item),
     (MapProgress, "next_move", _impatient_map),
@@ -269,13 +274,13 @@ MUTANTS: Final[list[tuple[type, str, Callable[..., Any]]]] = [
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "wrong"), MUTANTS, ids=lambda value: getattr(value, "__name__", str(value))
+    ("owner", "name", "wrong"), MUTANTS, ids=lambda value: getattr(value, "__name__", str(value))
 )
 def test_the_model_finds_out_a_broken_scheduler(
-    kind: type, name: str, wrong: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    owner: Any, name: str, wrong: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ):
     """Each of these mistakes is found within some hundred executions."""
-    monkeypatch.setattr(kind, name, wrong)
+    monkeypatch.setattr(owner, name, wrong)
     monkeypatch.setattr("harness.models.simulation._MAX_ACTIONS", 300)
     with pytest.raises((AssertionError, IllegalEventError)):
         simulate_many(200)
