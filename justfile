@@ -10,18 +10,18 @@ test *args:
 test-cluster *args:
     uv run pytest -n auto --dist loadfile --nats-nodes 3 tests/integration/api tests/integration/broker tests/integration/engine tests/integration/shared tests/integration/streams tests/integration/worker tests/e2e/streams {{args}}
 
-# Run those of them that CI runs: what replicas, elections and lagging reads may break first.
-test-cluster-core *args:
-    uv run pytest -n auto --dist loadfile --nats-nodes 3 tests/integration/broker tests/integration/streams tests/integration/engine/test_races.py tests/integration/engine/test_awaits.py tests/integration/engine/test_maps.py tests/integration/engine/test_child_runs.py tests/integration/engine/test_actor_nodes.py tests/integration/engine/test_controls.py tests/integration/engine/test_durability.py tests/integration/shared/test_due_index.py tests/integration/shared/test_fenced_append.py tests/integration/shared/test_lagging_replicas.py tests/integration/worker/test_timers.py tests/integration/worker/test_sweeper.py tests/integration/api/test_commands.py tests/integration/api/test_paused_commands.py tests/integration/api/test_runs.py tests/integration/api/test_triggers.py {{args}}
-
 # Run the tests of the retention with one of 20 seconds instead of 4; takes about five minutes.
 test-retention *args:
     uv run pytest --retention-s 20 --timeout 900 tests/e2e/retention {{args}}
 
 # Run the tests that need a Kubernetes cluster, which starts on this machine. As root, with the Debian packages containerd,
-# runc, containernetworking-plugins, conntrack, iptables, mmdebstrap and golang-go. The first time Kubernetes is built.
+# runc, containernetworking-plugins, conntrack, iptables and mmdebstrap, and Go 1.24 or newer. The first time Kubernetes is built.
 test-kubernetes *args:
     python3 -m tools.kubernetes_tools && uv run pytest -n 0 --kubernetes {{args}} tests/e2e/kubernetes
+
+# Run those without the deliberate mistakes and the drill of the alerts, with fewer clients; where a program is missing, fail if CI is set.
+test-kubernetes-short *args:
+    python3 -m tools.kubernetes_tools && uv run pytest -n 0 --kubernetes --runs-per-second 3 --deselect 'tests/e2e/kubernetes/test_changes_lose_nothing.py::test_rollouts_lose_nothing' {{args}} tests/e2e/kubernetes/test_dry_run.py tests/e2e/kubernetes/test_changes_lose_nothing.py tests/e2e/kubernetes/test_autoscaling.py tests/e2e/kubernetes/test_restore.py tests/e2e/kubernetes/test_previous_release.py
 
 # Lint, format, types, import rules, writing rules, and the web packages.
 check:
