@@ -71,6 +71,11 @@ class ScriptedLog:
         data = ev.Failed(self.execution, "failed", 0, f"{node}: broken", node)
         return ev.ExecutionFailed(data, self.stamp)
 
+    def timed_out(self) -> ev.Event:
+        """The execution fails because of the time limit of its workflow."""
+        data = ev.Failed(self.execution, "failed", 0, "timed out after 1s")
+        return ev.ExecutionFailed(data, self.stamp)
+
     def cancelled(self) -> ev.Event:
         """The execution is cancelled."""
         return ev.ExecutionCancelled(ev.Cancelled(self.execution, "cancelled", 0), self.stamp)

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from harness.models.log_invariants import Record
+from harness.models.log_invariants import Record, is_timeout
 from tailrace_shared.execution.events import (
     TERMINAL,
     CommandRequested,
@@ -88,9 +88,10 @@ def _children(records: Records) -> Iterator[str]:
 def _linked(parent: str, waits_at: int, event: StepWaiting, records: Records) -> Iterator[str]:
     child = records.get(event.data.child_execution_id or "")
     end = _end(records[parent])
+    is_stopped = _stopped_after(records[parent], waits_at)
     if child is None:
-        # Cancelled between the record and the creation.
-        if end is not None and not isinstance(end[1], ExecutionCancelled):
+        # Stopped between the record and the creation.
+        if end is not None and not is_stopped:
             yield f"{parent} waited for {event.data.child_execution_id}, which does not exist"
         return
     queued = _queued(child).data
@@ -100,16 +101,26 @@ def _linked(parent: str, waits_at: int, event: StepWaiting, records: Records) ->
         yield f"{queued.execution_id} is at depth {queued.depth}"
     if end is None:
         return
-    at, ended = end
     child_end = _end(child)
     has_cancel = any(
         isinstance(e, CommandRequested) and e.data.command == "cancel" for e in child.events
     )
-    if isinstance(ended, ExecutionCancelled):
+    if is_stopped:
         if child_end is None and not has_cancel:
-            yield f"{parent} was cancelled, but its child {queued.execution_id} was not"
-    elif child_end is None or child_end[0] > at:
+            yield f"{parent} was stopped, but its child {queued.execution_id} was not"
+    elif child_end is None or child_end[0] > end[0]:
         yield f"{parent} ended before its child {queued.execution_id}"
+
+
+def _stopped_after(record: Record, waits_at: int) -> bool:
+    """Return whether a cancellation or a time limit ended a part in which a step waited.
+
+    Such an end cancels the child runs, and does not wait for them.
+    """
+    return any(
+        at > waits_at and (isinstance(event, ExecutionCancelled) or is_timeout(event))
+        for at, event in _sequenced(record)
+    )
 
 
 def _answered(record: Record, records: Records) -> Iterator[str]:

@@ -530,15 +530,41 @@ def test_a_parent_that_ends_before_its_child_is_detected():
     assert "c succeeds before its child child has ended" in problems
 
 
-def test_a_cancelled_parent_with_a_running_child_is_detected():
-    """No part of a cancelled execution may continue."""
-    parent, child = ScriptedLog(CHILD, "parent"), ScriptedLog(PAIR_LEAF, "child", sequence=50)
+def stopped_family(end: str, *, cancelled: bool) -> dict[str, Record]:
+    """Return a parent that is stopped, and its child run, which goes on for a while.
+
+    Args:
+        end: what stops the parent, a method of :class:`ScriptedLog`.
+        cancelled: whether the cancellation of the child run is requested.
+    """
+    parent = ScriptedLog(CHILD, "parent")
     parent.by("", parent.queued()).by(W, parent.started(), parent.start("c"))
     parent.by(W, parent.wait("c", "child", child_execution_id="child"))
-    parent.by("", parent.command("cancel")).by(W, parent.cancelled())
-    child.by("", child.queued(parent=Parent("parent", "c"), depth=1))
-    found = family_violations(records({"parent": parent, "child": child}))
-    assert found == ["parent was cancelled, but its child child was not"]
+    child = ScriptedLog(PAIR_LEAF, "child", sequence=parent.sequence)
+    child.by("", child.queued(parent=Parent("parent", "c"), depth=1)).by(W, child.started())
+    if cancelled:
+        child.by("", child.command("cancel"))
+    parent.sequence = child.sequence
+    if end == "cancelled":
+        parent.by("", parent.command("cancel"))
+    parent.by(W, getattr(parent, end)())
+    child.sequence = parent.sequence
+    if cancelled:
+        child.by(W, child.cancelled())
+    return records({"parent": parent, "child": child})
+
+
+@pytest.mark.parametrize("end", ["cancelled", "timed_out"])
+def test_a_stopped_parent_does_not_wait_for_its_child(end: str):
+    """It ends at once, because a child may need long to stop."""
+    assert family_violations(stopped_family(end, cancelled=True)) == []
+
+
+@pytest.mark.parametrize("end", ["cancelled", "timed_out"])
+def test_a_stopped_parent_with_a_running_child_is_detected(end: str):
+    """No part of an execution that was stopped may continue."""
+    found = family_violations(stopped_family(end, cancelled=False))
+    assert found == ["parent was stopped, but its child child was not"]
 
 
 def rerun(kept: Any, *nodes: str) -> dict[str, Record]:
