@@ -45,7 +45,7 @@ VALUES: Final[dict[str, Any]] = {
 }
 
 TENANT: Final = "default"
-Observe = Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Row]]
+Observe = Callable[..., Awaitable[Row]]
 ObserveRelease = Callable[..., Awaitable[Row]]
 
 
@@ -107,7 +107,10 @@ def release(cluster: Cluster) -> Release:
 def observe_release(
     request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
 ) -> ObserveRelease:
-    """Return what changes a release under load, and checks that nothing was lost."""
+    """Return what changes a release under load, and checks that nothing was lost.
+
+    With the port of a ``gateway`` on this machine, clients use it instead of the Service.
+    """
     rate = float(request.config.getoption("--runs-per-second"))
 
     async def run(
@@ -116,9 +119,11 @@ def observe_release(
         change: Callable[[], Awaitable[Any]],
         *,
         has_previous_release: bool = False,
+        gateway: int | None = None,
     ) -> Row:
+        host, port = (release.address("api"), 80) if gateway is None else ("127.0.0.1", gateway)
         async with Traffic(
-            release.address("api"), runs_per_second=rate, has_previous_release=has_previous_release
+            host, port, runs_per_second=rate, has_previous_release=has_previous_release
         ) as traffic:
             await change()
             row = await traffic.finish(phase)

@@ -4,11 +4,14 @@ The tests go on from each other's release. Each prints a row of the table in doc
 """
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
 
 import pytest
 
+from harness.http.proxies import Proxy, envoy
 from harness.kubernetes.cluster import Cluster, Resource
 from harness.kubernetes.release import Release, container_of
 from harness.kubernetes.traffic import Row
@@ -20,7 +23,7 @@ from tailrace_shared.subjects import Subjects
 EVENTS_INFO: Final = f"STREAM.INFO.{Subjects(CommonSettings().prefix).stream(EVENTS)}"
 WORKER: Final = "worker-default"
 
-Observe = Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Row]]
+Observe = Callable[..., Awaitable[Row]]
 
 
 def test_the_chart_installs_and_passes_its_own_test(release: Release):
@@ -63,6 +66,23 @@ async def test_upgrade_and_rollback_lose_nothing(release: Release, observe: Obse
 
     row = await observe("upgrade of API and workers, and rollback", there_and_back)
     assert row.is_undisturbed, row
+
+
+async def test_a_rollout_behind_envoy_loses_nothing(
+    release: Release, observe: Observe, tmp_path: Path
+):
+    """Envoy cannot repeat a start that it has sent on a connection which a pod closes meanwhile.
+
+    It answers with 503 then, so such a start counts as refused, and only streams are judged.
+    """
+    to_service = functools.partial(envoy, host=release.address("api"))
+    with Proxy(to_service, 80, tmp_path / "envoy") as gateway:
+        row = await observe(
+            "rollout of the API behind Envoy",
+            lambda: asyncio.to_thread(release.upgrade, {"images.api.tag": "0.3.0-c"}),
+            gateway=gateway.port,
+        )
+    assert row.torn == 0, row
 
 
 async def test_scaling_loses_nothing(release: Release, observe: Observe):

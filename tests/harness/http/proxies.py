@@ -17,9 +17,11 @@ import yaml
 
 from harness.processes.ports import free_port
 
+_HERE: Final = "127.0.0.1"
 _PATIENCE_S: Final = 60.0
 
 Command = list[str]
+Address = dict[str, Any]
 
 
 class Proxy:
@@ -60,7 +62,7 @@ class Proxy:
 
     def _accepts(self) -> bool:
         try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            socket.create_connection((_HERE, self.port), timeout=1).close()
         except OSError:
             return False
         return True
@@ -70,17 +72,17 @@ class Proxy:
         self._process.wait(_PATIENCE_S)
 
 
-def envoy(port: int, upstream: int, folder: Path) -> Command:
+def envoy(port: int, upstream: int, folder: Path, host: str = _HERE) -> Command:
     """Configure Envoy without a limit for a response."""
-    return _envoy(port, upstream, folder, {"timeout": "0s"})
+    return _envoy(port, _address(host, upstream), folder, {"timeout": "0s"})
 
 
 def envoy_by_default(port: int, upstream: int, folder: Path) -> Command:
     """Configure Envoy with its default limit for a response, 15 seconds."""
-    return _envoy(port, upstream, folder, {})
+    return _envoy(port, _address(_HERE, upstream), folder, {})
 
 
-def _envoy(port: int, upstream: int, folder: Path, limits: dict[str, str]) -> Command:
+def _envoy(port: int, upstream: Address, folder: Path, limits: dict[str, str]) -> Command:
     kind = "type.googleapis.com/envoy.extensions.filters"
     router = {"name": "router", "typed_config": {"@type": f"{kind}.http.router.v3.Router"}}
     host = {
@@ -95,10 +97,10 @@ def _envoy(port: int, upstream: int, folder: Path, limits: dict[str, str]) -> Co
         "route_config": {"name": "api", "virtual_hosts": [host]},
     }
     listener = {
-        "address": _address(port),
+        "address": _address(_HERE, port),
         "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
     }
-    endpoint = {"endpoint": {"address": _address(upstream)}}
+    endpoint = {"endpoint": {"address": upstream}}
     cluster = {
         "name": "api",
         "type": "STATIC",
@@ -112,8 +114,8 @@ def _envoy(port: int, upstream: int, folder: Path, limits: dict[str, str]) -> Co
     return ["envoy", "-c", str(path), "--use-dynamic-base-id", "--concurrency", "1"]
 
 
-def _address(port: int) -> dict[str, Any]:
-    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+def _address(host: str, port: int) -> Address:
+    return {"socket_address": {"address": host, "port_value": port}}
 
 
 def traefik(port: int, upstream: int, folder: Path) -> Command:
