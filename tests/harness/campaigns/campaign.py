@@ -37,6 +37,7 @@ from tailrace_shared.commands.execution_commands import Caller, Decision
 from tailrace_shared.commands.run_starter import RunRequest
 from tailrace_shared.errors import IllegalCommandError, JetStreamError, UnavailableError
 from tailrace_shared.execution.events import TERMINAL
+from tailrace_shared.execution.items import split_item_id
 from tailrace_shared.execution.state import ExecutionState, awaits_signal, fold
 from tailrace_shared.ids import new_token
 from tailrace_shared.nats.topology import EVENTS
@@ -187,9 +188,10 @@ class Campaign:
 
     async def _rerun(self, execution: str) -> None:
         state = (await self.site.log.load(self.tenant, execution)).state
+        # A step of a group cannot be one to begin with, nor an item of one.
         nodes = list(self._definitions[state.workflow_id, state.version].nodes)
-        # A step of a group cannot be one to begin with.
-        items = [step for step in state.steps if step.endswith("]")]
+        steps = set(state.steps) - set(nodes)
+        items = sorted(step for step in steps if split_item_id(step)[0] in nodes)
         from_node = self.source.choice([None, *nodes, *items[:3]])
         failed = self.source.random() < 0.3
         again = await self.starter.rerun(
