@@ -19,7 +19,7 @@ test-retention *args:
 test-kubernetes *args:
     python3 -m tools.kubernetes_tools && uv run pytest -n 0 --kubernetes {{args}} tests/e2e/kubernetes
 
-# Run those without the deliberate mistakes and the drill of the alerts; where a program is missing, fail if CI is set.
+# Run those without the deliberate mistakes; where a program is missing, fail if CI is set.
 test-kubernetes-short *args:
     python3 -m tools.kubernetes_tools && uv run pytest -n 0 --kubernetes --deselect 'tests/e2e/kubernetes/test_changes_lose_nothing.py::test_rollouts_lose_nothing' {{args}} tests/e2e/kubernetes/test_dry_run.py tests/e2e/kubernetes/test_changes_lose_nothing.py tests/e2e/kubernetes/test_runbooks.py tests/e2e/kubernetes/test_autoscaling.py tests/e2e/kubernetes/test_restore.py tests/e2e/kubernetes/test_previous_release.py
 

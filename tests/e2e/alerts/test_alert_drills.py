@@ -6,8 +6,10 @@ is a test of the rules (``tests/unit/tools/test_observability.py``).
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -40,10 +42,13 @@ class Drill:
         self.prometheus = Prometheus(folder / "prometheus", ports, compressed(rules(), COMPRESSION))
 
     def worker(self) -> Service:
-        """Return a worker, not started yet."""
+        """Return a worker that has one slot, not started yet."""
         environment = {
             "NATS_URL": self.nats.url,
             "TAILRACE_METRICS_PORT": str(self.worker_port),
+            "TAILRACE_WORKER_THREADS": "1",
+            "TAILRACE_NODES": "slow_nodes",
+            "PYTHONPATH": str(Path(__file__).parent),
         }
         return Service("tailrace_worker", environment, self._folder / "worker.log")
 
@@ -88,11 +93,10 @@ async def repeated(work: Callable[[], Awaitable[None]], interval_s: float) -> As
 
 async def test_faults_make_their_alerts_fire(drill: Drill):
     async with httpx.AsyncClient(base_url=drill.api.url, timeout=60) as http:
-        nodes = {"a": {"type": "log", "with": {"message": "x"}}}
-        assert (await http.put("/api/v1/workflows/drill", json={"nodes": nodes})).is_success
+        assert await _put(http, "drill", {"type": "log", "with": {"message": "x"}})
 
-        async def start() -> None:
-            await http.post("/api/v1/workflows/drill/runs", json={})
+        async def start(workflow: str = "drill") -> None:
+            await http.post(f"/api/v1/workflows/{workflow}/runs", json={})
 
         async def resume() -> None:
             path = "/api/v1/sse/executions/unknown/stream"
@@ -116,13 +120,22 @@ async def test_faults_make_their_alerts_fire(drill: Drill):
                     "NoWorkerTakesJobs",
                 )
         with drill.worker():
-            await drill.until_firing("PickupErrorBudget")
+            await until(lambda: _put(http, "slow", {"type": "slow"}), PATIENCE_S)
+            # Five times as many as the worker can take, so that each waits for longer.
+            async with repeated(functools.partial(start, "slow"), 0.1):
+                await drill.until_firing("PickupErrorBudget")
             drill.nats.freeze()
             try:
                 async with repeated(start, 0.1):
                     await drill.until_firing("NatsDown", "StartsErrorBudget")
             finally:
                 drill.nats.thaw()
+
+
+async def _put(http: httpx.AsyncClient, workflow: str, node: dict[str, Any]) -> bool:
+    """Store a workflow of one node; return whether it is accepted."""
+    answer = await http.put(f"/api/v1/workflows/{workflow}", json={"nodes": {"a": node}})
+    return answer.is_success
 
 
 async def _run(http: httpx.AsyncClient) -> str:
