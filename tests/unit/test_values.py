@@ -6,6 +6,7 @@ an adapter that offers it a value and returns what the product made of it.
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -252,10 +253,19 @@ def definition(folder: Path, ending: str) -> Entry:
 
 
 def flow(value: Any) -> str:
-    """Write a value in the flow style of YAML: JSON, with characters above U+FFFF as they are."""
-    text = write(value)
+    """Write a value in the flow style of YAML.
+
+    That is JSON, but for characters above U+FFFF and numbers that are not finite.
+    """
+    text = write(value, _yaml_scalar)
     pairs = re.compile(r"(?<!\\)((?:\\\\)*)\\u(d[89ab]..)\\u(d[c-f]..)")
     return pairs.sub(lambda pair: pair[1] + json.loads(f'"\\u{pair[2]}\\u{pair[3]}"'), text)
+
+
+def _yaml_scalar(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value}".replace("inf", ".inf").replace("nan", ".nan")
+    return json.dumps(value)
 
 
 def check(entry: Entry, value: Any) -> None:

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, Self
 
 from hypothesis import strategies as st
@@ -69,8 +69,12 @@ WRITABLE: Final = _WRITABLE | st.builds(_wrapped, _WRITABLE, st.sampled_from([3,
 """Values that JSON text may have; some of them only in text."""
 
 
-def write(value: Any) -> str:
-    """Write a value as it may stand in a file, valid or not."""
+def write(value: Any, scalar: Callable[[Any], str] = json.dumps) -> str:
+    """Write a value as it may stand in a file, valid or not.
+
+    Args:
+        scalar: writes a number, a string, a truth value or nothing.
+    """
     parts: list[str] = []
     # Not recursive: values are nested deeper than Python's stack.
     pending: list[Any] = [value]
@@ -89,7 +93,7 @@ def write(value: Any) -> str:
             case Written():
                 parts.append(part.text)
             case _:
-                parts.append(json.dumps(part))
+                parts.append(scalar(part))
     return "".join(parts)
 
 
