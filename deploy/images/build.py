@@ -1,5 +1,6 @@
 """Build the images without an engine or a registry: ``build.py FOLDER [api] [worker] [nats]``.
 
+Run it as root on Debian, in the environment of the workspace: ``python3 -m uv run``.
 Debian's packages come from the mirror of this machine (mmdebstrap), Python's from its index (uv).
 The archives load into Docker (``docker load``) and containerd (``ctr images import``). Two builds
 from the same sources and packages are identical byte for byte: files are sorted and have no times.
@@ -8,6 +9,7 @@ from the same sources and packages are identical byte for byte: files are sorted
 import argparse
 import functools
 import hashlib
+import importlib.util
 import io
 import json
 import re
@@ -24,7 +26,8 @@ from typing import Any, Final
 from install import EXTRAS, ROOT, install
 
 _DEBIAN: Final = "bookworm"
-"""The release whose Python has the minor version of this one."""
+_PYTHON_VERSION: Final = (3, 11)
+"""Debian's release, and the version of its Python, for which the packages are installed."""
 _PACKAGES: Final = (
     "python3-minimal",
     "libpython3.11-stdlib",
@@ -197,6 +200,20 @@ def _json(value: object) -> bytes:
     return json.dumps(value, sort_keys=True).encode()
 
 
+def _missing(images: Sequence[str]) -> str:
+    """Return what this machine lacks for the images, with the fix; empty if nothing is missing."""
+    if set(images) & set(EXTRAS):
+        if shutil.which("mmdebstrap") is None:
+            return "mmdebstrap is missing: apt-get install mmdebstrap"
+        if sys.version_info[:2] != _PYTHON_VERSION:
+            wanted = ".".join(map(str, _PYTHON_VERSION))
+            return f"Python {wanted} is needed, the version in the images"
+    server = Path(sysconfig.get_path("scripts"), "nats-server")
+    if "nats" in images and not (server.exists() and importlib.util.find_spec("tzdata")):
+        return "nats-server or tzdata is missing: python3 -m uv run deploy/images/build.py FOLDER"
+    return ""
+
+
 def main() -> int:
     """Build the images that the command line names, and print their archives."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -208,8 +225,8 @@ def main() -> int:
     images = arguments.images or [*EXTRAS, "nats"]
     if unknown := set(images) - {*EXTRAS, "nats"}:
         parser.error(f"unknown image: {', '.join(sorted(unknown))}")
-    if set(images) & set(EXTRAS) and shutil.which("mmdebstrap") is None:
-        parser.error("mmdebstrap is missing: apt-get install mmdebstrap")
+    if missing := _missing(images):
+        parser.error(missing)
     folder: Path = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
     base = functools.cache(lambda: build_base(folder))
