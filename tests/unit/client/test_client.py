@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 
 from harness.http.scripted_server import ScriptedServer
 from tailrace.client import Client
 from tailrace.errors import Problem, RefusedError, UnreachableError
+from tailrace.transport import Endpoint
 
 
 def json_answer(document: Any, status: str = "200 OK") -> bytes:
@@ -175,6 +177,13 @@ def test_an_unreachable_api_is_a_one_line_error() -> None:
         pytest.raises(UnreachableError, match=r"http://127.0.0.1:9.*tailrace up"),
     ):
         client.get("e1")
+
+
+def test_an_error_that_is_a_sentence_is_quoted_without_its_period() -> None:
+    """Another sentence follows it."""
+    error = httpx.RemoteProtocolError("Server disconnected without sending a response.")
+    message = str(Endpoint("http://127.0.0.1:9").unreachable(error))
+    assert "without sending a response. Start it" in message
 
 
 @pytest.mark.parametrize("url", ["", "localhost", "localhost:8080", "ftp://host", "http://"])

@@ -106,7 +106,7 @@ class Endpoint:
 
     def unreachable(self, error: Exception) -> UnreachableError:
         """Return the error for an API that does not respond, as a one-line message."""
-        reason = without_credentials(str(error)) or type(error).__name__
+        reason = without_credentials(str(error)).removesuffix(".") or type(error).__name__
         return UnreachableError(
             f"cannot reach {self.url}: {reason}. Start it with `tailrace up`, or set TAILRACE_URL"
         )
