@@ -13,6 +13,10 @@ class SettingsError(StartupError):
     """A setting is unknown or has an invalid value."""
 
 
+class NatsUnreachableError(StartupError):
+    """No server of ``NATS_URL`` answers within the limit of the start."""
+
+
 class TopologyMismatchError(StartupError):
     """A stream or bucket exists with an incompatible configuration."""
 

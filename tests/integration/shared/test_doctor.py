@@ -3,8 +3,10 @@
 import msgspec
 import pytest
 
+from harness.processes.ports import free_port
 from tailrace_shared.admin.__main__ import main
 from tailrace_shared.admin.doctor import Doctor
+from tailrace_shared.errors import NatsUnreachableError
 from tailrace_shared.nats.components import Component, announce
 from tailrace_shared.nats.provision import ensure
 from tailrace_shared.nats.topology import KEYS, topology
@@ -132,6 +134,26 @@ async def test_replicas_of_all_streams_are_asked_again_in_the_same_pause(site, m
     assert problems == ["A on n2 is offline", "B on n2 is offline"]
     assert sum(pauses) == 5
     assert jetstream.asked.count("STREAM.INFO.B") == len(pauses)
+
+
+def test_an_absent_nats_is_reported_soon(capsys, monkeypatch):
+    """An operator does not wait as long as a service that starts."""
+    monkeypatch.setattr("tailrace_shared.admin.doctor._CONNECT_LIMIT_S", 0.2)
+    assert main(["doctor"], {"NATS_URL": f"nats://127.0.0.1:{free_port()}"}) == 2
+    message = capsys.readouterr().err
+    assert "cannot reach NATS" in message
+    assert "kubectl" not in message
+
+
+def test_without_the_url_of_nats_the_error_says_where_to_run_the_command(capsys, monkeypatch):
+    """NATS has no address outside of its cluster; the default is not meant there."""
+
+    async def connect(*_):
+        raise NatsUnreachableError("cannot reach NATS")
+
+    monkeypatch.setattr("tailrace_shared.admin.doctor.command", connect)
+    assert main(["doctor"], {}) == 2
+    assert "kubectl exec deploy/tailrace-api" in capsys.readouterr().err
 
 
 def test_a_setting_that_is_unknown_is_one_line_and_exit_code_2(capsys):

@@ -5,16 +5,25 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from tailrace_shared.admin import doctor, permissions, topology
 from tailrace_shared.admin.backups import backup, restore
-from tailrace_shared.errors import JetStreamError, StartupError, UnavailableError
+from tailrace_shared.errors import (
+    JetStreamError,
+    NatsUnreachableError,
+    StartupError,
+    UnavailableError,
+)
 from tailrace_shared.nats.topology import TOPOLOGY_VERSION
 from tailrace_shared.process.settings_reader import read_settings
 from tailrace_shared.redact.credentials import redact_credentials
 from tailrace_shared.settings import CommonSettings
 
+_ELSEWHERE: Final = (
+    "(NATS_URL is not set; in Kubernetes: "
+    "kubectl exec deploy/tailrace-api -- python3 -m tailrace_shared.admin …)"
+)
 Command = Callable[[CommonSettings, argparse.Namespace], Coroutine[Any, Any, int]]
 
 
@@ -29,7 +38,9 @@ def main(
         return asyncio.run(command(settings, options))
     except (StartupError, UnavailableError, JetStreamError) as error:
         # The error may quote a NATS URL with a password.
-        sys.stderr.write(f"tailrace: {redact_credentials(str(error))}\n")
+        is_elsewhere = isinstance(error, NatsUnreachableError) and "NATS_URL" not in environment
+        hint = f" {_ELSEWHERE}" if is_elsewhere else ""
+        sys.stderr.write(f"tailrace: {redact_credentials(str(error))}{hint}\n")
         return 2
 
 

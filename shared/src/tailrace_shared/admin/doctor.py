@@ -15,6 +15,7 @@ from tailrace_shared.errors import JetStreamError, TopologyMismatchError, Unavai
 from tailrace_shared.nats.components import Component, discover, running_version
 from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.provision import plan, version_of
+from tailrace_shared.nats.startup import StartupLimit
 from tailrace_shared.nats.topology import DEAD, EVENTS, TOPOLOGY_VERSION, topology
 from tailrace_shared.settings import CommonSettings
 from tailrace_shared.stores.stores import Stores
@@ -22,6 +23,8 @@ from tailrace_shared.subjects import Subjects
 
 Verdict = Literal["ok", "warn", "FAIL"]
 
+# Services wait longer. Here an operator waits, and that NATS is away is a result.
+_CONNECT_LIMIT_S: Final = 10.0
 _MAX_SKEW_S: Final = 1.0
 _OVERDUE_S: Final = 60.0
 # Shares of a limit of NATS.
@@ -47,7 +50,10 @@ class Finding(msgspec.Struct, frozen=True):
 async def command(settings: CommonSettings, options: argparse.Namespace) -> int:
     """Run all checks and print their findings; return 1 if one failed."""
     client = await connect(
-        settings, "tailrace-doctor", inbox_prefix=Subjects(settings.prefix).inboxes("admin")
+        settings,
+        "tailrace-doctor",
+        StartupLimit(min(settings.nats_connect_timeout, _CONNECT_LIMIT_S)),
+        inbox_prefix=Subjects(settings.prefix).inboxes("admin"),
     )
     try:
         findings = [finding async for finding in Doctor(settings, client).findings()]

@@ -21,6 +21,7 @@ from nats.aio.msg import Msg
 from tailrace_shared.errors import (
     JetStreamError,
     MessageTooLargeError,
+    NatsUnreachableError,
     StartupError,
     StoreFailedError,
     StoreFullError,
@@ -184,7 +185,7 @@ async def connect(
     except (TimeoutError, OSError, ValueError, nats.errors.Error) as error:
         # A connect that timed out hides why its attempts failed.
         reason = last_error if isinstance(error, TimeoutError) and last_error else error
-        raise StartupError(
+        raise NatsUnreachableError(
             f"cannot reach NATS at {credentials.shown_servers}: "
             f"{str(reason) or 'no answer'}. "
             "Start it, or set NATS_URL"
