@@ -1,6 +1,6 @@
 """Build the images without an engine or a registry: ``build.py FOLDER [api] [worker] [nats]``.
 
-Run it as root on Debian, in the environment of the workspace: ``python3 -m uv run``.
+Run it as root on Debian, with the Python of the workspace (``.venv/bin/python``).
 Debian's packages come from the mirror of this machine (mmdebstrap), Python's from its index (uv).
 The archives load into Docker (``docker load``) and containerd (``ctr images import``). Two builds
 from the same sources and packages are identical byte for byte: files are sorted and have no times.
@@ -210,7 +210,7 @@ def _missing(images: Sequence[str]) -> str:
             return f"Python {wanted} is needed, the version in the images"
     server = Path(sysconfig.get_path("scripts"), "nats-server")
     if "nats" in images and not (server.exists() and importlib.util.find_spec("tzdata")):
-        return "nats-server or tzdata is missing: python3 -m uv run deploy/images/build.py FOLDER"
+        return "nats-server or tzdata is missing: use the workspace's Python, .venv/bin/python"
     return ""
 
 
