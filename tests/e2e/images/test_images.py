@@ -36,6 +36,8 @@ pytestmark = pytest.mark.timeout(600)  # packages are fetched and three images a
 def _build(folder: Path, *images: str) -> list[Path]:
     if shutil.which("mmdebstrap") is None or os.geteuid():
         skip_or_fail("mmdebstrap, run as root,", "apt-get install mmdebstrap")
+    if sys.version_info[:2] != (3, 11):
+        skip_or_fail("Python 3.11, which the images have,", "uv sync --python 3.11")
     command = [sys.executable, str(BUILD), str(folder), *images]
     return [Path(line) for line in subprocess.check_output(command, text=True).splitlines()]
 

@@ -69,6 +69,8 @@ def images(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         folder = tmp_path_factory.mktemp("images")
         if shutil.which("mmdebstrap") is None or os.geteuid():
             skip_or_fail("mmdebstrap, run as root,", "apt-get install mmdebstrap")
+        if sys.version_info[:2] != (3, 11):
+            skip_or_fail("Python 3.11, which the images have,", "uv sync --python 3.11")
         subprocess.run([sys.executable, str(BUILD), str(folder)], check=True)
     return [folder / f"{name}.tar" for name in ("api", "worker", "nats")]
 
