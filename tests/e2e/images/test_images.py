@@ -133,7 +133,7 @@ def cluster(archives: dict[str, Path]) -> Iterator[Composition]:
 
 async def _is_ready(url: str) -> None:
     """Wait until a replica of the API is ready."""
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as client:
 
         async def is_ready() -> bool:
             try:
@@ -146,7 +146,7 @@ async def _is_ready(url: str) -> None:
 
 async def _run(url: str, nodes: dict[str, Any], number: int) -> str:
     """Store a workflow and start a run of it; return the path of the run."""
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as client:
         stored = await client.put("/api/v1/workflows/sum", json={"id": "sum", "nodes": nodes})
         assert stored.is_success, stored.text
         started = await client.post("/api/v1/workflows/sum/runs", json={"input": {"n": number}})
@@ -156,7 +156,7 @@ async def _run(url: str, nodes: dict[str, Any], number: int) -> str:
 
 async def _completed(url: str, path: str) -> dict[str, Any]:
     """Wait until a run has completed; return its document."""
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as client:
         found: dict[str, Any] = {}
 
         async def has_completed() -> bool:
@@ -185,7 +185,7 @@ async def test_compose_of_a_cluster_goes_on_without_one_of_each(cluster: Composi
         "a": {"type": "transform", "needs": ["wait"], "with": {"value": "${input.n + 1}"}},
     }
     path = await _run(cluster.url, nodes, 41)
-    async with httpx.AsyncClient(base_url=cluster.url, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=cluster.url, trust_env=False, timeout=60) as client:
 
         async def waits() -> bool:
             return bool((await client.get("/api/v1/waiting")).json()["waiting"])
@@ -193,7 +193,9 @@ async def test_compose_of_a_cluster_goes_on_without_one_of_each(cluster: Composi
         await until(waits, PATIENCE_S)
     for service in ("nats-1", "api-0", "worker"):
         cluster.kill_first(service)
-    async with httpx.AsyncClient(base_url=cluster.second_url, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=cluster.second_url, trust_env=False, timeout=60
+    ) as client:
 
         async def is_taken() -> bool:
             sent = await client.post("/api/v1/triggers/orders.paid", json={})

@@ -5,7 +5,6 @@ nginx, which is not, has a module of its own.
 """
 
 import os
-import socket
 import subprocess
 import sysconfig
 import time
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Self
 
+import httpx
 import yaml
 
 from harness.processes.ports import free_port
@@ -54,18 +54,18 @@ class Proxy:
                 self._command, stdout=log, stderr=log, env=self._environment
             )
         deadline = time.monotonic() + _PATIENCE_S
-        while not self._accepts():
+        while not self._serves():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{self._command[0]} does not start: {self._log.read_text()}")
             time.sleep(0.05)
         return self
 
-    def _accepts(self) -> bool:
+    def _serves(self) -> bool:
+        """Return whether it reaches the API: Traefik listens before it knows its routes."""
         try:
-            socket.create_connection((_HERE, self.port), timeout=1).close()
-        except OSError:
+            return httpx.get(f"http://{_HERE}:{self.port}/openapi.json").is_success
+        except httpx.TransportError:
             return False
-        return True
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()

@@ -241,8 +241,9 @@ async def test_runs_are_found_by_the_time_of_their_creation(pages, monkeypatch):
         start = Start(execution, created_at=format_timestamp(times[-1]))
         await pages.stores.starts.add("t", "w", start)
         runs.append(await pages.put(execution=execution))
-        # Another millisecond, which is the unit of times in ids.
-        while creation_time(new_execution_id()) == times[-1]:
+        # Until another millisecond than that of the writing; ids count milliseconds.
+        written = creation_time(new_execution_id())
+        while creation_time(new_execution_id()) == written:
             pass
     newest_first = runs[::-1]
     for limit in (2, 50):
