@@ -66,7 +66,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
 
 async def _run(nats_url: str, replicas: list[ApiProcess]) -> Outcome:
     client = await nats.connect(nats_url)
-    async with httpx.AsyncClient(base_url=replicas[0].url) as http:
+    async with httpx.AsyncClient(base_url=replicas[0].url, timeout=60) as http:
         stored = await http.put("/api/v1/workflows/flow", json=_FLOW)
         assert stored.is_success, stored.text
     try:

@@ -40,7 +40,7 @@ async def _rounds(log: HandWrittenLog, crowd: Crowd, count: int) -> list[float]:
 
 
 async def _gauges(api: ApiProcess) -> dict[str, float]:
-    async with httpx.AsyncClient(base_url=api.url) as client:
+    async with httpx.AsyncClient(base_url=api.url, timeout=60) as client:
         metrics = (await client.get("/metrics")).text
     lines = (line.rsplit(maxsplit=1) for line in metrics.splitlines())
     return {

@@ -389,7 +389,7 @@ async def test_a_stopping_process_is_there_until_balancers_have_noticed(
         await _begin(log)
         async with (
             follow(api.port, log.execution) as stream,
-            httpx.AsyncClient(base_url=api.url) as http,
+            httpx.AsyncClient(base_url=api.url, timeout=60) as http,
         ):
             await stream.take(4)
             assert (await http.get("/readyz")).status_code == 200

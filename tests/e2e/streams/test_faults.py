@@ -159,7 +159,7 @@ def test_slow_consumer_errors_are_what_nats_py_reports() -> None:
 async def _history_is_read(port: int, count: int) -> None:
     """Wait until so many streams have read all that was before them."""
     line = f"\ntailrace_api_replay_events_count {count}"
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
         while line not in (await http.get("/metrics")).text:  # noqa: ASYNC110  # a counter
             await asyncio.sleep(0.05)
 

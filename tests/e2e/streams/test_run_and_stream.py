@@ -23,7 +23,7 @@ FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
 async def tenant(port: int) -> str:
     """A tenant with a workflow ``flow`` and one that has a number for a name."""
     name = f"t-{uuid4().hex[:12]}"
-    async with httpx.AsyncClient(headers={"x-organization-id": name}) as http:
+    async with httpx.AsyncClient(headers={"x-organization-id": name}, timeout=60) as http:
         for workflow in ("flow", "1"):
             await http.put(f"http://127.0.0.1:{port}/api/v1/workflows/{workflow}", json=FLOW)
     return name
@@ -158,7 +158,7 @@ async def test_leaving_does_not_cancel_the_run(port: int, nats_client: Client, t
     first = await _first(post(port, tenant))
     log = await _go_on(nats_client, tenant, first["data"]["execution_id"])
     assert log.last > 0  # the append was legal: only the creation was there
-    async with httpx.AsyncClient(headers={"x-organization-id": tenant}) as http:
+    async with httpx.AsyncClient(headers={"x-organization-id": tenant}, timeout=60) as http:
         answer = await http.get(f"http://127.0.0.1:{port}/api/v1/executions/{log.execution}")
     assert answer.json()["status"] == "running"
 

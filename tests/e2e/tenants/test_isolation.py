@@ -296,7 +296,9 @@ async def test_another_tenants_event_id_reveals_nothing(tenants: Tenants) -> Non
 async def test_a_token_of_both_tenants_keeps_them_apart(tenants: Tenants, way: str) -> None:
     """A request sees only the tenant that it names."""
     both = bearer(token(org=None, orgs=["ann", "bob"]))
-    async with httpx.AsyncClient(base_url=tenants.ann.http.base_url, headers=both) as http:
+    async with httpx.AsyncClient(
+        base_url=tenants.ann.http.base_url, headers=both, timeout=60
+    ) as http:
         for tenant, other in ((tenants.ann, tenants.bob), (tenants.bob, tenants.ann)):
             place = "headers" if way.startswith("x-") else "params"
             arguments: dict[str, Any] = {place: {way: tenant.name}}

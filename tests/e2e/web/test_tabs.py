@@ -31,7 +31,7 @@ class Site:
 
     async def has_one_stream(self) -> bool:
         """Whether one client is connected to the two replicas."""
-        async with httpx.AsyncClient(base_url=self.replicas[0].url) as http:
+        async with httpx.AsyncClient(base_url=self.replicas[0].url, timeout=60) as http:
             answer = await http.get("/api/realtime/stats")
         return bool(answer.json()["connected_clients"] == 1)
 
