@@ -9,6 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from harness.documentation import VALUES_OF_THE_CHART, blocks
 from harness.kubernetes.chart import Chart, Refused, Resource
 from tailrace_api.routes.workers import DEMAND_PATH
 from tailrace_shared.process.settings_reader import read_settings
@@ -21,6 +22,14 @@ EXAMPLES = sorted(path.name for path in (CHART / "ci").glob("*.yaml"))
 TRIAL = yaml.safe_load((CHART / "ci" / "trial-values.yaml").read_text())
 PRODUCTION = yaml.safe_load((CHART / "ci" / "production-values.yaml").read_text())
 RANDOM_VALUES = 25
+PAGES = ("docs/operations.md", "docs/recipes/deployment.md")
+
+
+def documented_values() -> list[Any]:
+    """Return the values that each page gives, with their place."""
+    found = [each for each in blocks(PAGES, "yaml") if each.text.startswith(VALUES_OF_THE_CHART)]
+    assert {each.place.partition(":")[0] for each in found} == set(PAGES)
+    return [pytest.param(each.text, id=each.place) for each in found]
 
 
 def test_the_schema_is_that_of_the_values():
@@ -41,6 +50,11 @@ def test_examples_render_valid_resources(chart_of_each_helm: Chart, example: str
             assert container["securityContext"]["readOnlyRootFilesystem"] is True
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
             assert "memory" in container["resources"]["limits"]
+
+
+@pytest.mark.parametrize("text", documented_values())
+def test_the_chart_accepts_values_of_the_documentation(chart: Chart, text: str):
+    _validate(chart.render(TRIAL | yaml.safe_load(text)))
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -1,7 +1,6 @@
 """An operator can run the commands of the runbooks as they are written."""
 
 import os
-import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,25 +9,28 @@ from typing import Final
 import httpx
 import pytest
 
+from harness.documentation import ROOT, blocks
 from harness.kubernetes.cluster import Cluster
 from harness.kubernetes.release import Release
 from tools.kubernetes_tools import FOLDER
 
-DOCS: Final = Path(__file__).parents[3] / "docs"
-TEXTS: Final = [*sorted(DOCS.glob("runbooks/*.md")), DOCS / "operations.md"]
+RUNBOOKS: Final = "docs/runbooks/"
+PAGES: Final = [
+    *(RUNBOOKS + page.name for page in sorted((ROOT / RUNBOOKS).glob("*.md"))),
+    "docs/operations.md",
+]
 INTERNAL: Final = {"API": "api", "SERVER": "nats"}
 """Placeholders for the address of a pod, and its component."""
 
 
 def commands(program: str) -> Iterator[str]:
     """Yield the lines of a program in the blocks of the runbooks, and the doctor's line."""
-    for text in TEXTS:
-        for block in re.findall(r"```sh\n(.*?)```", text.read_text(), re.DOTALL):
-            for line in block.splitlines():
-                command = line.partition("  #")[0].strip()
-                is_wanted = text.parent.name == "runbooks" or command.endswith(" doctor")
-                if is_wanted and command.startswith(f"{program} "):
-                    yield command
+    for block in blocks(PAGES, "sh"):
+        for line in block.text.splitlines():
+            command = line.partition("  #")[0].strip()
+            is_wanted = block.place.startswith(RUNBOOKS) or command.endswith(" doctor")
+            if is_wanted and command.startswith(f"{program} "):
+                yield command
 
 
 @pytest.mark.parametrize("command", sorted({*commands("kubectl")}))

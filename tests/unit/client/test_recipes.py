@@ -7,21 +7,20 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.documentation import blocks
 from tailrace import testing
 from tailrace.workflow.loading import load_workflows, python_of
 from tailrace_worker.nodes import NodeFailedError
 
-RECIPES = Path(__file__).parents[3] / "docs" / "recipes"
-
 
 def forms_of(name: str, folder: Path) -> list[Any]:
     """Return the definition of a recipe's YAML, and that of its Python."""
-    text = (RECIPES / f"{name}.md").read_text()
-    (source,) = re.findall(r"(?ms)^```python\n(.*?)^```$", text)
+    page = [f"docs/recipes/{name}.md"]
+    (source,) = blocks(page, "python")
     file = folder / "flows.py"
-    file.write_text(source)
+    file.write_text(source.text)
     (compiled,) = load_workflows(file)
-    return [yaml.safe_load(re.findall(r"(?ms)^```yaml\n(.*?)^```$", text)[0]), compiled]
+    return [yaml.safe_load(blocks(page, "yaml")[0].text), compiled]
 
 
 @pytest.fixture(params=[0, 1], ids=["yaml", "python"])

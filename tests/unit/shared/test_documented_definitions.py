@@ -1,12 +1,12 @@
 """The definitions in the documentation and in the examples are valid."""
 
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from harness.documentation import VALUES_OF_THE_CHART, blocks
 from harness.generators.workflows import definition
 
 ROOT = Path(__file__).parents[3]
@@ -21,13 +21,11 @@ EXAMPLES = sorted((ROOT / "examples").glob("*/workflow.yaml"))
 
 def documented() -> list[Any]:
     """Return every workflow on the pages, with its place."""
-    found = []
-    for page in PAGES:
-        text = (ROOT / page).read_text()
-        for block in re.finditer(r"(?ms)^```yaml\n(.*?)^```$", text):
-            line = text[: block.start()].count("\n") + 1
-            found.append(pytest.param(block[1], id=f"{page}:{line}"))
-    return found
+    return [
+        pytest.param(block.text, id=block.place)
+        for block in blocks(PAGES, "yaml")
+        if not block.text.startswith(VALUES_OF_THE_CHART)
+    ]
 
 
 @pytest.mark.parametrize("text", documented())
