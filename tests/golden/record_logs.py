@@ -17,7 +17,7 @@ from typing import Any
 from harness.campaigns.campaign import Campaign, campaign
 from harness.generators.golden_logs import LOGS, write_golden_log
 from harness.generators.random_workflows import ACTOR, ALWAYS, PROCEDURE, STEP, checked
-from harness.models.log_invariants import Record
+from harness.models.log_reading import Record
 from harness.nats.server import NatsServer
 from harness.processes.installation import TENANT
 from tailrace_shared.commands.execution_commands import Caller, Decision

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 from harness.campaigns.campaign import Campaign, proof_environment
 from harness.faults.cluster import FaultyCluster
 from harness.generators.random_workflows import ACTOR, STEP, checked
-from harness.models.log_invariants import Record
+from harness.models.log_reading import Record
 from harness.processes.api_process import ApiProcess
 from harness.processes.installation import installation
 from harness.processes.ports import free_port

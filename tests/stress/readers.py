@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Final, NamedTuple
 
-from harness.models.log_invariants import Record
+from harness.models.log_reading import Record
 from harness.sse.client import SseClient, SseEvent
 from tailrace_shared.execution.commits import decode_slice, split_commit
 

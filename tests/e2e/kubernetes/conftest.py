@@ -16,7 +16,8 @@ from harness.kubernetes.chart import helm_program
 from harness.kubernetes.cluster import Cluster
 from harness.kubernetes.release import Release
 from harness.kubernetes.traffic import HEAD, NODES, WORKFLOW, Row, Traffic
-from harness.models.log_invariants import Record, check
+from harness.models.log_invariants import check
+from harness.models.log_reading import Record
 from harness.nats.current_reads import current_commits
 from harness.processes.required_tools import skip_or_fail
 from tailrace_shared.settings import CommonSettings

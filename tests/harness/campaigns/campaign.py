@@ -27,7 +27,8 @@ from harness.generators.random_workflows import (
 )
 from harness.models.derived_records import last_results, wrong_headers
 from harness.models.family_invariants import family_violations
-from harness.models.log_invariants import Record, undriven_violations, violations
+from harness.models.log_invariants import undriven_violations, violations
+from harness.models.log_reading import Record
 from harness.nats.deployment import NatsDeployment
 from harness.nats.listening import until_leader_sends
 from harness.nats.server import NatsServer
@@ -41,9 +42,9 @@ from tailrace_shared.execution.items import split_item_id
 from tailrace_shared.execution.state import ExecutionState, awaits_signal, fold
 from tailrace_shared.ids import new_token
 from tailrace_shared.nats.topology import EVENTS
-from tailrace_shared.stores.execution_log import Commit
 from tailrace_shared.stores.indexes.live_index import Live, LiveIndex
 from tailrace_shared.stores.indexes.result_index import ResultIndex
+from tailrace_shared.stores.log_records import Commit
 from tailrace_shared.subjects import LogFilter
 from tailrace_shared.workflow.definition import Definition
 

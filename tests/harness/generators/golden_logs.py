@@ -12,11 +12,11 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from harness.models.log_invariants import Record
+from harness.models.log_reading import Record
 from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.execution.events import StepWaiting
 from tailrace_shared.execution.state import ExecutionState, fold
-from tailrace_shared.stores.execution_log import Commit
+from tailrace_shared.stores.log_records import Commit
 from tailrace_shared.workflow.definition import decode_definition, encode_definition
 
 LOGS: Final = Path(__file__).parents[2] / "golden" / "logs"

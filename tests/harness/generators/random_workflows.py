@@ -12,7 +12,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from harness.models.log_invariants import Record, is_timeout, map_work
+from harness.models.log_reading import Record, map_work
+from harness.models.run_rules import is_timeout
 from tailrace_shared.execution.events import ExecutionFinishing
 from tailrace_shared.execution.items import split_item_id
 from tailrace_shared.execution.state import ExecutionState

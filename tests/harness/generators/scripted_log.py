@@ -2,11 +2,11 @@
 
 from typing import Any, Self
 
-from harness.models.log_invariants import Record
+from harness.models.log_reading import Record
 from tailrace_shared.execution import events as ev
 from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.execution.timestamps import format_timestamp
-from tailrace_shared.stores.execution_log import Commit
+from tailrace_shared.stores.log_records import Commit
 from tailrace_shared.workflow.definition import Definition
 
 EPOCH = 1_700_000_000.0

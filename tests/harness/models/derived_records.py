@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from harness.models.log_invariants import Record
+from harness.models.log_reading import Record
 from tailrace_shared.execution.state import ExecutionState, fold
 from tailrace_shared.stores.indexes.result_index import Result
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from harness.models.log_invariants import Record, is_timeout
+from harness.models.log_reading import Record
+from harness.models.run_rules import is_timeout
 from tailrace_shared.execution.events import (
     TERMINAL,
     CommandRequested,

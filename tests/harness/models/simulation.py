@@ -12,7 +12,8 @@ from typing import Final
 
 from harness.generators.random_workflows import ACTOR, ALWAYS, HANGS, STEP, wrong_endings
 from harness.generators.scripted_log import EPOCH
-from harness.models.log_invariants import Record, undriven_violations, violations
+from harness.models.log_invariants import undriven_violations, violations
+from harness.models.log_reading import Record
 from tailrace_shared.duration import Duration
 from tailrace_shared.errors import IllegalCommandError
 from tailrace_shared.execution import commands
@@ -26,7 +27,7 @@ from tailrace_shared.execution.events import (
 )
 from tailrace_shared.execution.state import ExecutionState, StepState, awaits_signal, fold
 from tailrace_shared.execution.timestamps import format_timestamp, parse_timestamp
-from tailrace_shared.stores.execution_log import Commit
+from tailrace_shared.stores.log_records import Commit
 from tailrace_shared.workflow.definition import Definition, Node
 from tailrace_worker.engine.decide.outcomes import Erred, Outcome, Succeeded, end_event, lost
 from tailrace_worker.engine.decide.plan import Plan, names_of

@@ -7,7 +7,8 @@ answer.
 
 from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.nats.jetstream import JetStream, StoredMessage
-from tailrace_shared.stores.execution_log import Commit, ExecutionLog
+from tailrace_shared.stores.execution_log import ExecutionLog
+from tailrace_shared.stores.log_records import Commit
 from tailrace_shared.subjects import LogFilter
 
 

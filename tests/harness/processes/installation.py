@@ -28,9 +28,9 @@ from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE, advance_job
 from tailrace_shared.nats.topology import EVENTS, WAITING, topology
 from tailrace_shared.settings import CommonSettings, WorkerSettings
-from tailrace_shared.stores.execution_log import Commit
 from tailrace_shared.stores.indexes.start_index import Start
 from tailrace_shared.stores.indexes.waiting_index import Waiting
+from tailrace_shared.stores.log_records import Commit
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.subjects import Subjects

@@ -13,7 +13,7 @@ import msgspec
 
 from harness.generators.golden_logs import golden_logs
 from harness.generators.random_workflows import EVERY_TIMEOUT, Mix, random_workflow
-from harness.models.log_invariants import Record
+from harness.models.log_reading import Record
 from harness.models.simulation import Simulation
 from tailrace_api.documents.run_document import run_document
 from tailrace_shared.execution.commits import split_commit

@@ -18,7 +18,8 @@ from tailrace_shared.nats.jetstream import JetStream, StoredMessage
 from tailrace_shared.nats.topology import EVENTS
 from tailrace_shared.process.settings_reader import read_settings
 from tailrace_shared.settings import WorkerSettings
-from tailrace_shared.stores.execution_log import Commit, ExecutionLog
+from tailrace_shared.stores.execution_log import ExecutionLog
+from tailrace_shared.stores.log_records import Commit
 from tailrace_worker.engine.decide.scheduler import Scheduler
 from tailrace_worker.engine.drive.lifecycle import Lifecycle
 from tailrace_worker.engine.engine import Engine

@@ -20,7 +20,8 @@ from harness.generators.golden_logs import (
     state_values,
     transplanted,
 )
-from harness.models.log_invariants import Record, violations
+from harness.models.log_invariants import violations
+from harness.models.log_reading import Record
 from harness.models.simulation import Simulation
 from harness.nats.server import NatsServer
 from harness.processes.installation import TENANT, Installation

@@ -15,7 +15,8 @@ from benchmarks.table import print_rows
 from harness.generators.grown_traces import grown_workflow
 from harness.generators.scripted_log import EPOCH
 from harness.models.line_counter import lines_of
-from harness.models.log_invariants import Record, check
+from harness.models.log_invariants import check
+from harness.models.log_reading import Record
 from harness.processes.installation import TENANT, Installation
 from tailrace_shared.execution.commands import create
 from tailrace_shared.execution.events import Event, StepStarted

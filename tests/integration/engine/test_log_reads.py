@@ -13,7 +13,7 @@ from tailrace_shared.execution.events import ExecutionCompleted, StepWaiting
 from tailrace_shared.execution.state import fold
 from tailrace_shared.process.settings_reader import read_settings
 from tailrace_shared.settings import WorkerSettings
-from tailrace_shared.stores.execution_log import History
+from tailrace_shared.stores.log_records import History
 from tailrace_worker.engine.drive import driver
 from tailrace_worker.engine.engine import Engine
 from tailrace_worker.nodes.registry import load_registry

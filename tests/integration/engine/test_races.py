@@ -15,7 +15,7 @@ import pytest
 
 from harness.campaigns.campaign import Campaign, campaign
 from harness.generators.random_workflows import checked
-from harness.models.log_invariants import Record
+from harness.models.log_reading import Record
 from harness.nats.deployment import NatsDeployment
 from harness.processes.installation import TENANT
 from tailrace_shared.commands import time_limit

@@ -9,7 +9,7 @@ from tailrace_shared.commands.commands import Commands
 from tailrace_shared.commands.execution_commands import Decision
 from tailrace_shared.execution import events as ev
 from tailrace_shared.ids import new_execution_id
-from tailrace_shared.stores.execution_log import Commit
+from tailrace_shared.stores.log_records import Commit
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.workflow.definition import Definition, Node

@@ -34,7 +34,8 @@ from tailrace_shared.execution.events import (
 from tailrace_shared.execution.state import fold
 from tailrace_shared.ids import new_execution_id, new_token
 from tailrace_shared.nats.fenced_append import VERSION, append
-from tailrace_shared.stores.execution_log import ExecutionLog, History
+from tailrace_shared.stores.execution_log import ExecutionLog
+from tailrace_shared.stores.log_records import History
 from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.subjects import LogFilter
 from tailrace_shared.workflow.definition import Definition, Node

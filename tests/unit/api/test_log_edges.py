@@ -22,8 +22,8 @@ from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.execution.events import Event
 from tailrace_shared.nats.bucket import Bucket
 from tailrace_shared.nats.topology import HORIZONS
-from tailrace_shared.stores.execution_log import Commit
 from tailrace_shared.stores.horizon_store import HorizonStore
+from tailrace_shared.stores.log_records import Commit
 from tailrace_shared.subjects import LogFilter
 
 ONE: Final = View(EXECUTION, LogFilter("t", "e"))

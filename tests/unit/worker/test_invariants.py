@@ -8,7 +8,8 @@ import pytest
 from harness.generators.scripted_log import ScriptedLog
 from harness.generators.workflows import definition
 from harness.models.family_invariants import family_violations
-from harness.models.log_invariants import Record, check, violations
+from harness.models.log_invariants import check, violations
+from harness.models.log_reading import Record
 from tailrace_shared.execution.events import Parent
 
 W = "worker-1"

@@ -77,7 +77,7 @@ from tailrace_shared.process.tracing import Tracing, start_tracing
 from tailrace_shared.redact.credentials import redact_credentials
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.stores.estimator_cache import EstimatorCache
-from tailrace_shared.stores.execution_log import LogEdge
+from tailrace_shared.stores.log_records import LogEdge
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
 

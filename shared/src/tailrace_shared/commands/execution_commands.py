@@ -20,7 +20,8 @@ from tailrace_shared.execution.events import MAX_VALUE_BYTES, Command
 from tailrace_shared.execution.state import ExecutionState, awaits_signal
 from tailrace_shared.ids import new_token
 from tailrace_shared.process.fair_threads import FairThreads
-from tailrace_shared.stores.execution_log import Decide, History, Recorded
+from tailrace_shared.stores.execution_log import Decide
+from tailrace_shared.stores.log_records import History, Recorded
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.workflow.problem_report import Problem, nearest
 from tailrace_shared.workflow.schemas.input_schema import compile_schema

@@ -20,8 +20,9 @@ from tailrace_shared.errors import (
     ServiceError,
 )
 from tailrace_shared.execution.evaluation import context_of
-from tailrace_shared.stores.execution_log import ExecutionLog, History
+from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.stores.indexes.waiting_index import Waiting
+from tailrace_shared.stores.log_records import History
 from tailrace_shared.stores.output_store import OutputStore
 from tailrace_shared.stores.trigger_store import Trigger
 from tailrace_shared.workflow.expressions.budget import Budget

@@ -7,7 +7,7 @@ subject. Sequences are those of the stream EVENTS.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
@@ -18,13 +18,8 @@ from tailrace_shared.errors import (
     WrongLastSequenceError,
 )
 from tailrace_shared.execution import commands
-from tailrace_shared.execution.commit_status import STATE, WORKFLOW, CommitStatus
-from tailrace_shared.execution.commits import (
-    EVENTS_VERSION,
-    decode_commit,
-    encode_commits,
-    events_version,
-)
+from tailrace_shared.execution.commit_status import STATE, WORKFLOW
+from tailrace_shared.execution.commits import EVENTS_VERSION, encode_commits, events_version
 from tailrace_shared.execution.events import (
     CommandRequested,
     Event,
@@ -39,6 +34,7 @@ from tailrace_shared.nats.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, JetSt
 from tailrace_shared.nats.leadership import has_quorum, is_followed_by_all, is_sole, term_of
 from tailrace_shared.nats.provision import epoch_of, lost_of, version_of
 from tailrace_shared.nats.topology import EVENTS
+from tailrace_shared.stores.log_records import Commit, History, LogEdge, Recorded, is_newer
 from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.subjects import LogFilter, Subjects
 
@@ -56,101 +52,6 @@ _SETTLE_S: Final = 1.5
 
 T = TypeVar("T")
 Decide = Callable[[ExecutionState], CommandRequested | Sequence[CommandRequested] | None]
-
-
-class Commit(NamedTuple):
-    """One message of the log.
-
-    Attributes:
-        sequence: its stream sequence.
-        payload: a JSON array of events.
-        writer: the id of the worker that appended it; empty for the API.
-        time: when the stream's leader stored it, in seconds since the epoch.
-        workflow: the id of the execution's workflow; empty if an older version wrote the commit.
-        status_header: the header that summarizes the execution after the commit; empty if absent.
-        is_newer: whether a newer version of Tailrace wrote it, so that it must not be interpreted.
-        previous: the sequence of the execution's preceding commit, 0 for none, None if unknown.
-        is_listed: whether it created an execution that has a row in the start index.
-    """
-
-    sequence: int
-    payload: bytes
-    writer: str
-    execution: str = ""
-    time: float = 0.0
-    workflow: str = ""
-    status_header: str = ""
-    is_newer: bool = False
-    previous: int | None = None
-    is_listed: bool = False
-
-    @property
-    def status(self) -> CommitStatus | None:
-        """The execution's status after the commit, or None if the headers do not carry it."""
-        return CommitStatus.parse(self.status_header)
-
-    def events(self) -> list[Event]:
-        return decode_commit(self.payload)
-
-
-class History(NamedTuple):
-    """An execution, folded from its log.
-
-    Attributes:
-        last_sequence: the sequence of the last commit that was read.
-        last_writer: the id of the worker that appended last; commits of the API do not count.
-        size: the bytes of all commits, with those of the outputs that they refer to.
-        time: when the last commit was stored, in seconds since the epoch.
-        is_listed: whether the execution was created with a row in the start index.
-    """
-
-    state: ExecutionState
-    last_sequence: int
-    last_writer: str
-    size: int = 0
-    time: float = 0.0
-    is_listed: bool = False
-
-
-class Recorded(NamedTuple):
-    """The result of a request for a command.
-
-    Attributes:
-        state: the execution after it.
-        sequence: the sequence of the commit that records the command; None if nothing was recorded,
-            because an earlier copy of the request was.
-    """
-
-    state: ExecutionState
-    sequence: int | None = None
-
-
-class LogEdge(NamedTuple):
-    """Where the log begins and ends, as one replica of the stream says.
-
-    Attributes:
-        epoch: the epoch of ids.
-        first_sequence: the first sequence that the stream holds.
-        last_sequence: the last sequence that the stream has stored.
-        expires_by_age: whether the stream deletes messages by age (version 1 of the topology).
-        is_sole: whether the stream has no other replica that could know more.
-        has_quorum: whether a leader answered that lately heard from a majority of the replicas.
-        has_commits: whether the stream holds a commit of the part that was asked about.
-        lost: the ranges of sequences that restores have skipped.
-        is_followed_by_all: whether that leader lately heard from all replicas.
-        term: identifies the term of that leader.
-    """
-
-    epoch: str
-    first_sequence: int
-    last_sequence: int
-    expires_by_age: bool = False
-    is_sole: bool = True
-    has_quorum: bool = True
-    has_commits: bool = True
-    lost: tuple[tuple[int, int], ...] = ()
-    is_followed_by_all: bool = True
-    term: str = ""
 
 
 class ExecutionLog:
@@ -588,12 +489,6 @@ class ExecutionLog:
             int(previous) if previous.isdecimal() else None,
             LISTED in headers,
         )
-
-
-def is_newer(headers: Mapping[str, str]) -> bool:
-    """Return whether a commit with these headers was written by a newer version of Tailrace."""
-    version = headers.get(VERSION, "1")
-    return version.isdecimal() and int(version) > EVENTS_VERSION
 
 
 def _fold_commit(history: History, commit: Commit) -> History:

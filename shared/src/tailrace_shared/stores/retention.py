@@ -22,12 +22,13 @@ from typing import Final, NamedTuple
 
 from tailrace_shared.execution.events import TERMINAL
 from tailrace_shared.execution.transitions import TERMINAL_STATUSES
-from tailrace_shared.stores.execution_log import Commit, ExecutionLog
+from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.stores.feed_messages import FeedMessages
 from tailrace_shared.stores.horizon_store import HorizonStore
 from tailrace_shared.stores.indexes.due_index import NOW, DueIndex
 from tailrace_shared.stores.indexes.live_index import LiveIndex
 from tailrace_shared.stores.indexes.run_index import RunIndex, StoredRun
+from tailrace_shared.stores.log_records import Commit
 from tailrace_shared.stores.output_store import OutputStore
 from tailrace_shared.subjects import LogFilter
 

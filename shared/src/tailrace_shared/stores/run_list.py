@@ -33,7 +33,7 @@ from tailrace_shared.execution.state import IllegalEventError, fold
 from tailrace_shared.execution.summary import RunSummary, summary_of
 from tailrace_shared.execution.transitions import TERMINAL_STATUSES, ExecutionStatus
 from tailrace_shared.ids import check_id, creation_time, is_valid_id
-from tailrace_shared.stores.execution_log import Commit, ExecutionLog
+from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.stores.indexes.live_index import LiveIndex
 from tailrace_shared.stores.indexes.run_index import RunIndex
 from tailrace_shared.stores.indexes.start_index import (
@@ -47,6 +47,7 @@ from tailrace_shared.stores.indexes.start_index import (
     kind_of_tag,
     position_of,
 )
+from tailrace_shared.stores.log_records import Commit
 from tailrace_shared.stores.run_query import ALL_RUNS, RunQuery
 
 _READ_AT_ONCE: Final = 200

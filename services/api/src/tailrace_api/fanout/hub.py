@@ -29,7 +29,7 @@ from tailrace_api.fanout.topics.registry import TopicRegistry
 from tailrace_api.fanout.topics.topic import TopicSources
 from tailrace_api.fanout.views.view import View
 from tailrace_shared.errors import JetStreamError, UnavailableError
-from tailrace_shared.stores.execution_log import LogEdge
+from tailrace_shared.stores.log_records import LogEdge
 from tailrace_shared.subjects import Subjects
 
 _RETRY_S: Final = 0.25

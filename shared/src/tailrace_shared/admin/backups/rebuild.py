@@ -17,9 +17,9 @@ from tailrace_shared.execution.commits import decode_commit
 from tailrace_shared.execution.state import ExecutionState, IllegalEventError
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import EVENTS
-from tailrace_shared.stores.execution_log import is_newer
 from tailrace_shared.stores.indexes.due_index import NOW
 from tailrace_shared.stores.indexes.result_index import Result
+from tailrace_shared.stores.log_records import is_newer
 from tailrace_shared.stores.start_backfill import backfill_starts
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import FEED, Subjects

@@ -28,7 +28,7 @@ from tailrace_api.sse.chunk import chunk
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.position import StreamPosition
-from tailrace_shared.stores.execution_log import Commit
+from tailrace_shared.stores.log_records import Commit
 from tailrace_shared.subjects import LogFilter
 
 _MAX_LAGGING_READS: Final = 4

@@ -32,7 +32,8 @@ from tailrace_api.fanout.runtime.stream_runtime import StreamRuntime
 from tailrace_api.fanout.topics.registry import TopicRegistry
 from tailrace_shared.errors import LaggingReplicaError
 from tailrace_shared.nats.catch_up import until_caught_up
-from tailrace_shared.stores.execution_log import Commit, ExecutionLog, LogEdge
+from tailrace_shared.stores.execution_log import ExecutionLog
+from tailrace_shared.stores.log_records import Commit, LogEdge
 from tailrace_shared.subjects import LogFilter
 
 _LOG_END: Final = "the end of the log"

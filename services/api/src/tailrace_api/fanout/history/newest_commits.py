@@ -11,7 +11,8 @@ from weakref import WeakValueDictionary
 from tailrace_api.fanout.runtime.counts import Counts
 from tailrace_api.fanout.views.view import Logged
 from tailrace_shared.errors import LaggingReplicaError
-from tailrace_shared.stores.execution_log import Commit, ExecutionLog
+from tailrace_shared.stores.execution_log import ExecutionLog
+from tailrace_shared.stores.log_records import Commit
 from tailrace_shared.subjects import LogFilter
 
 # Of all tenants. One of a tenant: the others wait together for the next.

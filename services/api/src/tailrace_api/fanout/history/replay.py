@@ -20,8 +20,9 @@ from tailrace_api.fanout.tenants.contexts import Contexts, contexts_of
 from tailrace_api.fanout.views.batch import Batch
 from tailrace_api.fanout.views.view import View
 from tailrace_shared.errors import UnavailableError
-from tailrace_shared.stores.execution_log import Commit, ExecutionLog, LogEdge
+from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.stores.horizon_store import HorizonStore
+from tailrace_shared.stores.log_records import Commit, LogEdge
 from tailrace_shared.subjects import LogFilter
 
 _MAX_CONCURRENT_READS: Final = 16

@@ -23,7 +23,8 @@ from tailrace_shared.errors import NewerLogError
 from tailrace_shared.execution.state import IllegalEventError
 from tailrace_shared.execution.transitions import TERMINAL_STATUSES
 from tailrace_shared.nats.catch_up import until_caught_up
-from tailrace_shared.stores.execution_log import Commit, ExecutionLog
+from tailrace_shared.stores.execution_log import ExecutionLog
+from tailrace_shared.stores.log_records import Commit
 
 MAX_COMMITS: Final = 4096
 """A client that missed more commits gets a reset and a new snapshot."""

@@ -23,7 +23,7 @@ from tailrace_shared.errors import ExecutionNotFoundError, LaggingReplicaError, 
 from tailrace_shared.execution.commits import decode_slice, split_commit
 from tailrace_shared.execution.events import TERMINAL_TYPES
 from tailrace_shared.position import StreamPosition
-from tailrace_shared.stores.execution_log import Commit, LogEdge
+from tailrace_shared.stores.log_records import Commit, LogEdge
 
 
 class SetStart(NamedTuple):

@@ -20,8 +20,9 @@ from tailrace_shared.execution.commits import split_commit
 from tailrace_shared.execution.events import Parent
 from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.redact.masking import mask_value
-from tailrace_shared.stores.execution_log import Commit, ExecutionLog
+from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.stores.indexes.waiting_index import MAX_INDEXED_BYTES
+from tailrace_shared.stores.log_records import Commit
 from tailrace_shared.subjects import FEED
 
 _FIRST: Final = b'[{"type":"execution:queued"'

@@ -18,9 +18,10 @@ from tailrace_shared.execution.commits import split_commit
 from tailrace_shared.execution.events import TERMINAL_TYPES
 from tailrace_shared.execution.state import ExecutionState, IllegalEventError
 from tailrace_shared.execution.transitions import TERMINAL_STATUSES
-from tailrace_shared.stores.execution_log import Commit, ExecutionLog
+from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.stores.indexes.result_index import Result
 from tailrace_shared.stores.indexes.waiting_index import Waiting
+from tailrace_shared.stores.log_records import Commit
 
 _MAX_CONCURRENT: Final = 16
 # More executions are examined in a thread, so that the loop does not stall.

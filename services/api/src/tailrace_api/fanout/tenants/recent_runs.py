@@ -25,9 +25,10 @@ from tailrace_shared.errors import (
 )
 from tailrace_shared.execution.state import ExecutionState, IllegalEventError, fold
 from tailrace_shared.execution.summary import RunSummary, summary_of
-from tailrace_shared.stores.execution_log import Commit, ExecutionLog
+from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.stores.indexes.run_index import RunIndex
 from tailrace_shared.stores.indexes.start_index import BACKFILLED, STARTED, StartIndex, kind_of_tag
+from tailrace_shared.stores.log_records import Commit
 from tailrace_shared.stores.workflow_store import WorkflowStore
 
 _MAX_CONCURRENT: Final = 16

@@ -40,12 +40,13 @@ from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution.commits import split_commit
 from tailrace_shared.ids import is_valid_id
 from tailrace_shared.nats.catch_up import until_caught_up
-from tailrace_shared.stores.execution_log import Commit, ExecutionLog
+from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.stores.indexes.live_index import LiveIndex
 from tailrace_shared.stores.indexes.result_index import Result, ResultIndex
 from tailrace_shared.stores.indexes.run_index import RunIndex
 from tailrace_shared.stores.indexes.start_index import StartIndex
 from tailrace_shared.stores.indexes.waiting_index import Waiting, WaitingIndex
+from tailrace_shared.stores.log_records import Commit
 from tailrace_shared.stores.stats_store import StatsStore
 from tailrace_shared.stores.workflow_store import WorkflowStore
 from tailrace_shared.subjects import FEED, LogFilter

@@ -19,7 +19,7 @@ from tailrace_api.fanout.topics.live_subscription import LiveCommit, LiveSubscri
 from tailrace_api.fanout.topics.tenant_tail import TenantTail
 from tailrace_api.fanout.topics.topic import TopicSources
 from tailrace_shared.errors import JetStreamError, UnavailableError
-from tailrace_shared.stores.execution_log import Commit
+from tailrace_shared.stores.log_records import Commit
 
 _RETRY_S: Final = 0.25
 _POLL_S: Final = 0.001

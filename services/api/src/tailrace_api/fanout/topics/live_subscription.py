@@ -22,7 +22,7 @@ from nats.aio.subscription import Subscription
 
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution.commit_status import STATE, WORKFLOW
-from tailrace_shared.stores.execution_log import is_newer
+from tailrace_shared.stores.log_records import is_newer
 
 # Of one subscription: that of the whole log serves all tenants.
 _PENDING_BYTES: Final = 32 * 1024 * 1024

@@ -30,7 +30,7 @@ from tailrace_shared.errors import JetStreamError, LaggingReplicaError, Unavaila
 from tailrace_shared.execution.commits import split_commit
 from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.position import StreamPosition
-from tailrace_shared.stores.execution_log import Commit
+from tailrace_shared.stores.log_records import Commit
 from tailrace_shared.subjects import LogFilter
 
 _RETRY_S: Final = 0.25

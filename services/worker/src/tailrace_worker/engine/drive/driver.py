@@ -28,7 +28,7 @@ from tailrace_shared.execution.events import Event, StepStarted
 from tailrace_shared.execution.state import StepState
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.nats.fenced_append import WRITER
-from tailrace_shared.stores.execution_log import History
+from tailrace_shared.stores.log_records import History
 from tailrace_worker.engine.decide.outcomes import MAX_IDLE_S, Succeeded, end_event, failed, lost
 from tailrace_worker.engine.decide.scheduler import MAX_DECISIONS, Scheduler
 from tailrace_worker.engine.drive.drive_result import DriveResult, End

@@ -26,7 +26,7 @@ from tailrace_shared.errors import (
     NewerLogError,
     UnavailableError,
 )
-from tailrace_shared.stores.execution_log import History
+from tailrace_shared.stores.log_records import History
 from tailrace_worker.engine.drive.drive_result import DriveResult, End
 from tailrace_worker.engine.drive.driver import Drive
 from tailrace_worker.engine.services.engine_services import EngineServices

@@ -30,9 +30,9 @@ from tailrace_shared.execution.sensitive_values import SensitiveValues
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.execution.summary import summary_of
 from tailrace_shared.execution.timestamps import format_timestamp
-from tailrace_shared.stores.execution_log import History
 from tailrace_shared.stores.indexes.due_index import NOW
 from tailrace_shared.stores.indexes.result_index import Result
+from tailrace_shared.stores.log_records import History
 from tailrace_worker.engine.decide.outcomes import MAX_OPEN_LISTED, MAX_WAITING_LISTED
 from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.drive.admission import Admission, AdmissionOutcome

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from tailrace_shared.errors import WrongLastSequenceError
 from tailrace_shared.execution.events import Event, referenced_output_bytes
-from tailrace_shared.stores.execution_log import Commit, History
+from tailrace_shared.stores.log_records import Commit, History
 from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.decide.reorder import commute
 from tailrace_worker.engine.decide.scheduler import Scheduler

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from tailrace_shared.errors import ExecutionNotFoundError, ServiceError, UnavailableError
-from tailrace_shared.stores.execution_log import Commit, ExecutionLog, History
+from tailrace_shared.stores.execution_log import ExecutionLog
+from tailrace_shared.stores.log_records import Commit, History
 from tailrace_worker.engine.drive.log_writer import LogWriter
 
 

@@ -28,8 +28,8 @@ from tailrace_shared.errors import (
 )
 from tailrace_shared.execution.events import TERMINAL
 from tailrace_shared.execution.state import IllegalEventError
-from tailrace_shared.stores.execution_log import Commit
 from tailrace_shared.stores.indexes.due_index import Due
+from tailrace_shared.stores.log_records import Commit
 from tailrace_shared.stores.stores import Stores
 from tailrace_worker.engine.counts import EngineCounts
 from tailrace_worker.engine.recovery.interval_lease import IntervalLease

@@ -24,8 +24,8 @@ from tailrace_shared.errors import (
 from tailrace_shared.execution.commit_status import digest_of_waits
 from tailrace_shared.execution.state import IllegalEventError
 from tailrace_shared.execution.transitions import TERMINAL_STATUSES
-from tailrace_shared.stores.execution_log import Commit
 from tailrace_shared.stores.indexes.waiting_index import Waiting
+from tailrace_shared.stores.log_records import Commit
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import LogFilter
 from tailrace_worker.engine.recovery.interval_lease import IntervalLease
