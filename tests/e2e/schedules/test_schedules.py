@@ -207,7 +207,7 @@ async def test_a_firing_without_its_workflow_becomes_a_dead_letter(
     letters = await dead_letters(http, 2)
     assert {letter["actor"] for letter in letters} == {"start_scheduled"}
     assert {letter["error"] for letter in letters} == {
-        "WorkflowNotFoundError: there is no workflow 'flow'"
+        "WorkflowNotFoundError: there is no workflow 'flow': apply its definition first"
     }
     before = len(await runs(http))
     await http.put("/api/v1/workflows/flow", json=FLOW)

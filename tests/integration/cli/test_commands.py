@@ -98,7 +98,9 @@ def test_every_problem_is_listed_and_nothing_installed(tailrace: TailraceCommand
         assert re.search(r"(?m)^bad\.yaml:2:\d+: /nodes/b/needs/0: .*'c'", outcome.stderr)
         assert "good.yaml" not in outcome.stderr
 
-    assert tailrace("run", "good").stderr == "tailrace: there is no workflow 'good'\n"
+    assert tailrace("run", "good").stderr == (
+        "tailrace: there is no workflow 'good': apply its definition first\n"
+    )
 
 
 def test_validate_prints_json(tailrace: TailraceCommand) -> None:

@@ -113,7 +113,8 @@ def test_a_dead_letter_is_listed_shown_replayed_and_purged(
     line, *_ = ticking("dead", "ls").stdout.splitlines()
     assert line.startswith(f"{letters[0]['id']}  ")
     assert line.endswith(
-        "start_scheduled  failed: WorkflowNotFoundError: there is no workflow 'ticking'"
+        "start_scheduled  failed: WorkflowNotFoundError: there is no workflow 'ticking': "
+        "apply its definition first"
     )
     shown = ticking("dead", "show", str(letters[0]["id"])).stdout
     assert "Traceback (most recent call last):" in shown

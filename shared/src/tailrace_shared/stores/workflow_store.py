@@ -130,8 +130,8 @@ class WorkflowStore:
             else self._bucket.get_revision(key, version)
         )
         if entry is None:
-            suffix = "" if version is None else f" in version {version}"
-            raise WorkflowNotFoundError(f"there is no workflow {workflow!r}{suffix}")
+            rest = ": apply its definition first" if version is None else f" in version {version}"
+            raise WorkflowNotFoundError(f"there is no workflow {workflow!r}{rest}")
         return self._decoded(entry)
 
     async def page(self, tenant: str, *, limit: int, cursor: str | None = None) -> WorkflowPage:
