@@ -72,11 +72,7 @@ export default function Schedules() {
                 <td className="num nowrap">
                   <Only scope="executions:write">
                     <Command
-                      run={() =>
-                        post(`api/v1/workflows/${schedule.workflow_id}/runs`, {
-                          input: schedule.input,
-                        })
-                      }
+                      run={() => post(`api/v1/schedules/${schedule.id}/run`)}
                       done="A run has begun"
                       label={`Run ${schedule.id} now`}
                     >

@@ -1,0 +1,85 @@
+/** Parts of the dashboard in a document of jsdom, over an API that a test answers for. */
+import { QueryClientProvider } from "@tanstack/react-query";
+import { act, type ReactNode } from "react";
+import { createRoot } from "react-dom/client";
+import { vi } from "vitest";
+import { client } from "../src/data/api.ts";
+
+declare global {
+  var IS_REACT_ACT_ENVIRONMENT: boolean;
+}
+globalThis.IS_REACT_ACT_ENVIRONMENT = true;
+
+// jsdom has no modal dialogs.
+HTMLDialogElement.prototype.showModal = function () {
+  this.open = true;
+};
+HTMLDialogElement.prototype.close = function () {
+  this.open = false;
+  this.dispatchEvent(new Event("close"));
+};
+
+export interface Asked {
+  method: string;
+  path: string;
+  body: unknown;
+  key: string | null;
+}
+
+/** Answer a request with a value, a `Response`, or a promise of one; a throw is a lost answer. */
+export type Answer = (asked: Asked) => unknown;
+
+/** Let `fetch` ask this API; return the list of what was asked. */
+export function serve(answer: Answer): Asked[] {
+  const asked: Asked[] = [];
+  const fetched = async (url: string, { method = "GET", headers, body }: RequestInit) => {
+    const { pathname, search } = new URL(url);
+    const key = new Headers(headers).get("idempotency-key");
+    const request = { method, path: pathname + search, body: JSON.parse(String(body)), key };
+    asked.push(request);
+    const found = await answer(request);
+    return found instanceof Response ? found : new Response(JSON.stringify(found));
+  };
+  vi.stubGlobal("fetch", fetched);
+  return asked;
+}
+
+/** A refusal of the API. */
+export const refuse = (status: number, detail: string): Response =>
+  new Response(JSON.stringify({ detail }), { status });
+
+/** What a token allows that may do everything. */
+export const ME = { subject: "ada", scopes: null };
+
+export async function render(children: ReactNode): Promise<HTMLElement> {
+  client.clear();
+  document.body.replaceChildren();
+  const element = document.body.appendChild(document.createElement("main"));
+  const root = createRoot(element);
+  await act(async () => {
+    root.render(<QueryClientProvider client={client}>{children}</QueryClientProvider>);
+  });
+  return element;
+}
+
+export function find(selector: string, text = ""): HTMLElement | undefined {
+  return [...document.querySelectorAll<HTMLElement>(selector)].find((each) =>
+    `${each.textContent} ${each.ariaLabel ?? each.getAttribute("aria-label")}`.includes(text),
+  );
+}
+
+/** Wait for an element and click it. */
+export async function click(text: string): Promise<void> {
+  const button = await shown("button", text);
+  await act(async () => button.click());
+}
+
+/** Wait until an element is shown. */
+export async function shown(selector: string, text = ""): Promise<HTMLElement> {
+  return await vi.waitFor(async () => {
+    await act(async () => new Promise((resolve) => setTimeout(resolve, 5)));
+    const found = find(selector, text);
+    if (!found) throw new Error(`no ${selector} with ${text} in ${document.body.innerHTML}`);
+    return found;
+  }, 5_000);
+}
