@@ -9,6 +9,7 @@ from dramatiq.errors import BrokerError, ConnectionClosed
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from tailrace_shared.errors import StoreFullError
 from tailrace_worker.broker.link.errors import refusal_code
 from tailrace_worker.broker.link.link import Link
 from tailrace_worker.broker.link.publisher import Publish, Publisher
@@ -46,9 +47,10 @@ class Exchange:
             Msg(client, subject=self.link.sent[-1].reply, data=data, headers=headers)
         )
 
-    def refuse(self, code: int) -> None:
+    def refuse(self, code: int, description: str = "") -> None:
         """Answer with one of JetStream's error codes."""
-        self.answer(msgspec.json.encode({"error": {"code": 503, "err_code": code}}))
+        error = {"code": 503, "err_code": code, "description": description}
+        self.answer(msgspec.json.encode({"error": error}))
 
     def pass_time(self, seconds: float) -> None:
         """Check for unanswered messages as of a later time."""
@@ -103,3 +105,14 @@ def test_a_message_without_an_answer_fails_at_its_deadline() -> None:
     exchange = Exchange()
     exchange.pass_time(11)
     assert isinstance(exchange.publish.result.exception(0), ConnectionClosed)
+
+
+def test_a_message_that_a_full_store_refused_fails_with_that_reason() -> None:
+    """The caller reads what an operator must do, not only that time has passed."""
+    exchange = Exchange()
+    exchange.refuse(10077, "maximum bytes exceeded")
+    exchange.pass_time(11)
+    error = exchange.publish.result.exception(0)
+    assert isinstance(error, ConnectionClosed)
+    assert isinstance(error.__cause__, StoreFullError)
+    assert "the store is full" in str(error)

@@ -39,10 +39,15 @@ class Publish:
         on_stored: called on the loop when JetStream has confirmed the message.
 
     Attributes:
+        reason: why JetStream could not store the message when it last answered; None if it has not
+            answered.
         result: becomes the stream sequence, or Dramatiq's error.
     """
 
-    __slots__ = ("deadline", "headers", "on_stored", "payload", "result", "sent_at", "subject")
+    __slots__ = (
+        *("deadline", "headers", "on_stored", "payload"),
+        *("reason", "result", "sent_at", "subject"),
+    )
 
     def __init__(
         self,
@@ -58,6 +63,7 @@ class Publish:
         self.deadline = deadline
         self.on_stored = on_stored
         self.sent_at = 0.0
+        self.reason: TemporarilyUnavailableError | None = None
         self.result: concurrent.futures.Future[int] = concurrent.futures.Future()
 
     @property
@@ -112,9 +118,13 @@ class Publisher:
         )
 
     def _give_up(self, token: str) -> None:
-        self._unanswered.pop(token).result.set_exception(
-            ConnectionClosed("NATS did not confirm the message in time; it may still be stored")
+        publish = self._unanswered.pop(token)
+        error = ConnectionClosed(
+            "NATS did not confirm the message in time; it may still be stored"
+            + (f". Its last answer: {publish.reason}" if publish.reason else "")
         )
+        error.__cause__ = publish.reason
+        publish.result.set_exception(error)
 
     def _receive(self, message: Msg) -> None:
         token = message.subject.rpartition(".")[2]
@@ -123,7 +133,8 @@ class Publisher:
             return  # a second answer, or a stream that is not up yet: `_check` sends it again
         try:
             sequence = stored_sequence(message.data)
-        except TemporarilyUnavailableError:
+        except TemporarilyUnavailableError as error:
+            publish.reason = error
             return  # `_check` sends it again
         except JetStreamError as error:
             publish.result.set_exception(refused(error))
