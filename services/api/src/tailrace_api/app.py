@@ -176,7 +176,7 @@ async def _connected(
         await announce(client, subjects, "api", f"{socket.gethostname()}-{os.getpid()}")
         nats_health = Health.over(jetstream, settings)
         demand = DemandReader(jetstream, subjects, stores)
-        probe = InstallationProbe(jetstream, subjects, demand)
+        probe = InstallationProbe(jetstream, settings, demand)
         metrics = Metrics(hub, nats_health, probe)
         tickets = Tickets(key, settings.ticket_lifetime)
         health = HealthRoutes(settings, nats_health, hub, metrics)

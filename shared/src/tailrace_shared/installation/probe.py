@@ -8,22 +8,17 @@ import structlog
 
 from tailrace_shared.errors import JetStreamError, UnavailableError
 from tailrace_shared.installation.demand import DemandReader, QueueDemand
-from tailrace_shared.nats import topology
 from tailrace_shared.nats.components import running_version
-from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.nats.jetstream import STREAM_NOT_FOUND, JetStream
 from tailrace_shared.nats.provision import version_of
+from tailrace_shared.nats.topology import DEAD, EVENTS, topology
 from tailrace_shared.process.log_throttle import LogThrottle
+from tailrace_shared.settings import CommonSettings
 from tailrace_shared.subjects import Subjects
 
 T = TypeVar("T")
 
 _INTERVAL_S: Final = 10.0
-_EVENTS: Final = topology.EVENTS
-# The streams that grow with what tenants do.
-_WATCHED: Final = (
-    *(_EVENTS, topology.JOBS, topology.OUTPUTS, topology.DEAD, topology.STARTS),
-    *(f"KV_{name}" for name in (topology.RUNS, topology.WAITING, topology.WORKFLOWS)),
-)
 
 _log = structlog.get_logger(__name__)
 
@@ -49,9 +44,12 @@ class InstallationProbe:
     NATS has stopped answering.
     """
 
-    def __init__(self, jetstream: JetStream, subjects: Subjects, demand: DemandReader) -> None:
+    def __init__(
+        self, jetstream: JetStream, settings: CommonSettings, demand: DemandReader
+    ) -> None:
         self._jetstream = jetstream
-        self._subjects = subjects
+        # Any of them that is full refuses something: a start, a wait, a trigger.
+        self._names = {_label(spec.name, settings): spec.name for spec in topology(settings)}
         self._demand = demand
         self._outage_log = LogThrottle()
         self._streams: dict[str, dict[str, Any]] = {}
@@ -77,7 +75,19 @@ class InstallationProbe:
             return None
 
     async def _read_streams(self) -> dict[str, dict[str, Any]]:
-        return {name: await self._info(name) for name in _WATCHED}
+        """Read each stream by its own request; return those that exist, which may be fewer.
+
+        One ``STREAM.LIST`` would be cheaper, but also returns the streams of other installations,
+        and a cluster omits those whose leaders answer late. These take a server 0.3 ms each.
+        """
+        infos: dict[str, dict[str, Any]] = {}
+        for label, name in self._names.items():
+            try:
+                infos[label] = await self._jetstream.api(f"STREAM.INFO.{name}")
+            except JetStreamError as error:
+                if error.code != STREAM_NOT_FOUND:
+                    raise
+        return infos
 
     def gauges(self) -> Iterator[Gauge]:
         """Yield the metrics of the newest reading."""
@@ -104,12 +114,14 @@ class InstallationProbe:
         text = "Bytes that a stream holds."
         size = {name: float(info["state"]["bytes"]) for name, info in streams.items()}
         yield _labelled("tailrace_nats_stream_bytes", text, "stream", size)
-        text = "Jobs that failed permanently."
-        dead = streams[topology.DEAD]["state"]["messages"]
-        yield Gauge("tailrace_dead_letters", text, (), {(): dead})
-        text = "Version of the topology that was applied last."
-        version = version_of(streams[_EVENTS]["config"])
-        yield Gauge("tailrace_topology_version", text, (), {(): version})
+        if DEAD in streams:
+            text = "Jobs that failed permanently."
+            dead = streams[DEAD]["state"]["messages"]
+            yield Gauge("tailrace_dead_letters", text, (), {(): dead})
+        if EVENTS in streams:
+            text = "Version of the topology that was applied last."
+            version = version_of(streams[EVENTS]["config"])
+            yield Gauge("tailrace_topology_version", text, (), {(): version})
 
     def _of_queues(self) -> Iterator[Gauge]:
         queues = self._queues
@@ -123,12 +135,6 @@ class InstallationProbe:
         oldest = {name: each.oldest_seconds for name, each in queues.items()}
         yield _labelled("tailrace_jobs_oldest_seconds", text, "queue", oldest)
 
-    async def _info(self, name: str) -> dict[str, Any]:
-        root = name.removeprefix("KV_")
-        prefix = "KV_" if name != root else ""
-        stream = f"{prefix}{self._subjects.stream(root)}"
-        return await self._jetstream.api(f"STREAM.INFO.{stream}")
-
 
 def build_info(service: str) -> Gauge:
     """Return the metric of the version that a service runs."""
@@ -136,6 +142,13 @@ def build_info(service: str) -> Gauge:
     return Gauge(
         "tailrace_build_info", text, ("service", "version"), {(service, running_version()): 1.0}
     )
+
+
+def _label(stream: str, settings: CommonSettings) -> str:
+    """Return the name of a stream without the prefix of the installation."""
+    root = stream.removeprefix("KV_")
+    kind = stream.removesuffix(root)
+    return kind + root.removeprefix(Subjects(settings.prefix).stream(""))
 
 
 def _labelled(name: str, text: str, label: str, by_label: Mapping[str, float]) -> Gauge:
