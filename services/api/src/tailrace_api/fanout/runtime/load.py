@@ -1,8 +1,9 @@
 """How busy the event loop is.
 
 A process that delivers more than its CPU can would delay every stream and request. So while it has
-been busy nearly all the time, tenants with more streams than the average open no more of them.
-Opening many streams at once takes all CPU for some seconds, and is no overload.
+been busy nearly all the time, tenants with at least as many streams as tenants have on average open
+no more of them. A tenant without others is such a tenant. Opening many streams at once takes all
+CPU for some seconds, and is no overload.
 """
 
 from typing import Final
