@@ -4,10 +4,11 @@ import time
 
 import pytest
 
+from tailrace_shared.admin.backups.rebuild import Rebuild
 from tailrace_shared.errors import ExecutionNotFoundError
 from tailrace_shared.execution import events as ev
 from tailrace_shared.ids import new_execution_id
-from tailrace_shared.nats.topology import STARTS
+from tailrace_shared.nats.topology import RUNS, STARTS
 from tailrace_shared.stores import start_pruning
 from tailrace_shared.stores.indexes.start_index import Start, StartIndex
 from tailrace_shared.stores.retention import Swept
@@ -91,6 +92,22 @@ async def test_an_ended_execution_is_whole_until_its_retention_is_over(deletion)
     assert await deletion.listed() == set()
     assert await deletion.site.count(deletion.site.subjects.stream("OUTPUTS")) == 0
     assert await deletion.site.count(deletion.site.events) == 0
+
+
+async def test_a_restore_does_not_prolong_the_retention(deletion):
+    """The summary is written anew, as of the end of the execution."""
+    execution, site, stores = await deletion.ended(), deletion.site, deletion.stores
+    ended_at = (await stores.log.load_newest("t", execution)).time
+    while time.time() < ended_at + 0.01:
+        pass
+    await site.jetstream.api(f"STREAM.PURGE.KV_{site.subjects.stream(RUNS)}")
+    rebuilt = await Rebuild(site.jetstream, site.subjects, stores).run(lambda _done, _all: None)
+    assert rebuilt.ended == 1
+    assert await deletion.listed() == {execution}
+    for later, swept in [(-0.005, Swept(0, 0)), (0.005, Swept(1, 0))]:
+        now = ended_at + RETENTION_S + later
+        assert await stores.retention(RETENTION_S, lambda now=now: now).sweep() == swept
+    assert await deletion.listed() == set()
 
 
 async def test_messages_to_feeds_are_deleted_as_late_as_executions(deletion):

@@ -12,6 +12,7 @@ from tailrace_shared.nats.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, JetSt
 from tailrace_shared.nats.read_backwards import read_backwards
 
 _OPERATION: Final = "KV-Operation"
+_AS_OF: Final = "Tailrace-As-Of"
 _KEYS_PER_READ: Final = 1000  # the server's limit is 1,024 subjects
 
 
@@ -43,8 +44,25 @@ class Bucket:
         self._stream = f"KV_{name}"
         self._prefix = f"$KV.{name}."
 
-    async def put(self, key: str, value: bytes, headers: dict[str, str] | None = None) -> int:
-        """Set the value of a key; return the revision."""
+    async def put(
+        self,
+        key: str,
+        value: bytes,
+        headers: dict[str, str] | None = None,
+        *,
+        as_of: float | None = None,
+    ) -> int:
+        """Set the value of a key; return the revision.
+
+        Args:
+            key: the key.
+            value: its new value.
+            headers: headers of the message.
+            as_of: the write time that :meth:`scan` yields, in seconds since the epoch, for a value
+                that is written anew; by default the time of the write by the clock of NATS.
+        """
+        if as_of is not None:
+            headers = {**(headers or {}), _AS_OF: repr(as_of)}
         return await self._jetstream.publish(self._prefix + key, value, headers)
 
     async def create(self, key: str, value: bytes) -> int | None:
@@ -132,7 +150,8 @@ class Bucket:
         """
         async for message in self._jetstream.read(self._stream, self._subject(pattern), 1):
             if entry := self._entry(message):
-                yield entry, message.time
+                as_of = message.headers.get(_AS_OF)
+                yield entry, message.time if as_of is None else float(as_of)
 
     async def newest_first(
         self, pattern: str, limit: int, before: int | None = None

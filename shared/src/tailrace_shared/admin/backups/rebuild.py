@@ -7,7 +7,7 @@ those that were running at the same time are held at once.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import structlog
@@ -44,6 +44,20 @@ class Rebuilt:
     unreadable: int = 0
 
 
+class _Ended(NamedTuple):
+    """An execution that has ended, with the sequence and the time of its last commit."""
+
+    tenant: str
+    state: ExecutionState
+    sequence: int
+    time: float
+
+    @property
+    def result(self) -> Result:
+        state = self.state
+        return Result(state.execution_id, state.status, self.sequence, state.finished_at or "")
+
+
 class Rebuild:
     """Rebuilds the indexes of one installation whose streams have been restored."""
 
@@ -65,7 +79,7 @@ class Rebuild:
             UnavailableError: NATS did not answer.
         """
         rebuilt = Rebuilt()
-        ended: list[tuple[str, ExecutionState, int]] = []
+        ended: list[_Ended] = []
         stream = self._subjects.stream(EVENTS)
         async for message in self._jetstream.read(stream, self._subjects.logs(), 1):
             key = self._subjects.execution_of(message.subject)
@@ -75,7 +89,7 @@ class Rebuild:
             if state is None or not state.is_terminal:
                 continue
             del self._states[key]
-            ended.append((key[0], state, message.sequence))
+            ended.append(_Ended(key[0], state, message.sequence, message.time))
             if len(ended) == _AT_ONCE:
                 rebuilt.ended += await self._store_ended(ended)
                 ended = []
@@ -116,17 +130,15 @@ class Rebuild:
         self._unreadable.add(key)
         del self._states[key]
 
-    async def _store_ended(self, ended: list[tuple[str, ExecutionState, int]]) -> int:
-        # In the order of the ends, on which the retention relies.
-        await asyncio.gather(*(self._stores.runs.put(tenant, state) for tenant, state, _ in ended))
+    async def _store_ended(self, ended: list[_Ended]) -> int:
+        # About in the order of the ends, and with their times: the retention counts from them.
+        await asyncio.gather(
+            *(self._stores.runs.put(each.tenant, each.state, as_of=each.time) for each in ended)
+        )
         await asyncio.gather(
             *(
-                self._stores.results.put(
-                    tenant,
-                    state.workflow_id,
-                    Result(state.execution_id, state.status, sequence, state.finished_at or ""),
-                )
-                for tenant, state, sequence in ended
+                self._stores.results.put(each.tenant, each.state.workflow_id, each.result)
+                for each in ended
             )
         )
         return len(ended)

@@ -28,7 +28,8 @@ class StoredRun(NamedTuple):
         tenant: the tenant of the execution.
         summary: the summary.
         revision: the revision of the bucket that wrote it.
-        written_at: when it was written, by the clock of NATS, in seconds since the epoch.
+        written_at: when it was written, by the clock of NATS, in seconds since the epoch. For a
+            summary that a restore wrote anew, when the execution's last commit was stored.
     """
 
     tenant: str
@@ -68,7 +69,13 @@ class RunIndex:
         self._starts = StartIndex(jetstream, subjects)
 
     async def put(
-        self, tenant: str, state: ExecutionState, nodes: int = 0, eta_ms: int | None = None
+        self,
+        tenant: str,
+        state: ExecutionState,
+        nodes: int = 0,
+        eta_ms: int | None = None,
+        *,
+        as_of: float | None = None,
     ) -> None:
         """Write the summary of an execution, and its second row if it was not completed.
 
@@ -77,12 +84,14 @@ class RunIndex:
             state: the execution.
             nodes: the number of nodes of its definition; 0 if unknown.
             eta_ms: the estimated remaining time, in milliseconds; None if unknown.
+            as_of: when its last commit was stored, in seconds since the epoch, if the summary is
+                written anew; None if the commit was stored now.
         """
         key = f"{check_id(tenant, 'tenant')}.{state.workflow_id}.{state.execution_id}"
         summary = summary_of(state, nodes, eta_ms)
         if state.status in ENDED:
             await self._starts.add_end(tenant, state.workflow_id, start_of(summary), state.status)
-        await self._bucket.put(key, msgspec.json.encode(summary))
+        await self._bucket.put(key, msgspec.json.encode(summary), as_of=as_of)
 
     async def unfinished(self) -> AsyncIterator[tuple[str, RunSummary]]:
         """Read all runs that have not ended, each with its tenant. It reads every summary.
