@@ -1,8 +1,8 @@
 """The position of an event in the log, and its text form, the SSE id.
 
-An SSE id is ``<epoch>-<sequence>-<index>``: the creation time of the stream in hexadecimal
-milliseconds (which detects a recreated stream), the stream sequence of the commit, and the index
-of the event in that commit. Ids are compared as positions, never as strings.
+An SSE id is ``<epoch>-<sequence>-<index>``: the epoch in the stream's metadata, in hexadecimal
+(which detects a stream that was created anew), the stream sequence of the commit, and the index of
+the event in that commit. Ids are compared as positions, never as strings.
 """
 
 import re

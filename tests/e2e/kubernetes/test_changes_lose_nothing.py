@@ -14,7 +14,7 @@ import pytest
 from harness.http.proxies import Proxy, envoy
 from harness.kubernetes.cluster import Cluster, Resource
 from harness.kubernetes.release import Release, container_of
-from harness.kubernetes.traffic import Row
+from harness.kubernetes.traffic import LONGEST_GAP_S, Row
 from harness.processes.polling import until
 from tailrace_shared.nats.topology import EVENTS
 from tailrace_shared.settings import CommonSettings
@@ -83,6 +83,7 @@ async def test_a_rollout_behind_envoy_loses_nothing(
             gateway=gateway.port,
         )
     assert row.torn == 0, row
+    assert row.gap(0.99) < LONGEST_GAP_S, row
 
 
 async def test_scaling_loses_nothing(release: Release, observe: Observe):
