@@ -1,5 +1,8 @@
 """Workflow functions compile to the definitions that YAML has."""
 
+import datetime as dt
+import keyword
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +10,18 @@ import msgspec
 import pytest
 import yaml
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tailrace import testing
 from tailrace import workflow as build
 from tailrace.cli import cli
 from tailrace.definition_files import read_definitions
 from tailrace.errors import DefinitionFileError
+from tailrace.workflow.builder import Step
+from tailrace.workflow.expressions import template_of
 from tailrace.workflow.loading import load_workflows, python_of
+from tailrace_shared.workflow.expressions.template import compile_template
 from tailrace_worker.nodes import node
 
 
@@ -148,7 +156,71 @@ INPUT = build.Expression("input")
 )
 def test_operations_make_longer_expressions(expression: Any, source: str):
     """With brackets only where CEL needs them."""
-    assert expression.cel == source
+    assert expression.source_.cel == source
+
+
+OUTPUT = Step("a")
+NAMES = st.from_regex(r"[^\W\d]\w{0,8}", fullmatch=True).filter(str.isidentifier)
+OFTEN = ["cel", "steps", "binding", "node", "id", "status", "error", "text", "size", "is_in"]
+MANGLED = [f"{name}_" for name in OFTEN] + [f"_{name}" for name in OFTEN]
+KNOWN = st.sampled_from([*OFTEN, *MANGLED, *keyword.kwlist, *dir(Step)])
+NOT_FIELDS = {"size", "is_in", "source_", "status_", "error_"}
+
+
+@given(KNOWN | NAMES)
+def test_every_identifier_is_a_field(name: str):
+    """By index always; as an attribute unless it is an operation or the language's own."""
+    context = {"input": {name: 7}, "nodes": {"a": {"output": {name: 7}}}}
+    is_dunder = name.startswith("__") and name.endswith("__")
+    for value in (INPUT, OUTPUT):
+        indexed = template_of(value[name])
+        assert compile_template(indexed).render(context) == 7
+        if name not in NOT_FIELDS and not is_dunder:
+            assert template_of(getattr(value, name)) == indexed
+
+
+@pytest.mark.parametrize("name", ["size", "is_in"])
+def test_an_operation_that_is_not_called_is_refused(name: str):
+    """A comparison of a method would be False, and not an error."""
+    operation = getattr(INPUT.items, name)
+    for use in (
+        lambda: operation == 3,
+        lambda: operation > 3,
+        lambda: operation.total,
+        lambda: INPUT.a == operation,
+        lambda: template_of({"a": [operation]}),
+        lambda: f"{operation}",
+    ):
+        with pytest.raises(TypeError, match=rf'{name} of input.items is .* call it, or .*"{name}"'):
+            use()
+    assert repr(operation) == f"<{name} of <Expression input.items>>"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *({1}, b"x", object(), len, INPUT.source_, Order("a", 1), float("nan"), float("inf")),
+        *(Decimal(1), dt.timedelta(1), {1: "a"}, {INPUT.a: 1}, [{"a": {2}}]),
+    ],
+)
+def test_what_is_no_json_is_refused(value: Any):
+    """As a parameter, in an expression, and as an option."""
+    with pytest.raises(TypeError, match=r"is no JSON|is no key"):
+        template_of(value)
+
+    @build.workflow("w")
+    def with_option() -> None:
+        build.log("x", timeout=value)
+
+    with pytest.raises(TypeError, match=r"is no JSON|is no key"):
+        with_option.definition()
+
+
+def test_a_template_inside_an_expression_is_refused():
+    """It would be compared as it is written."""
+    with pytest.raises(TypeError, match=r"literal text here: join texts with \+"):
+        INPUT.a == f"x-{INPUT.b}"  # noqa: B015 - it raises
+    assert (INPUT.a == "x-" + INPUT.b).source_.cel == 'input.a == "x-" + input.b'
 
 
 def test_an_expression_has_no_value_yet():

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from tailrace.workflow.expressions import Expression, steps_in, template_of
+from tailrace.workflow.expressions import Expression, key_of, steps_in, template_of
 
 _MARK: Final = "__tailrace_node__"
 OPTIONS: Final = (
@@ -100,29 +100,27 @@ class Builder:
 
 
 class Step(Expression):
-    """A step of a workflow function. As an expression it is its output.
+    """A step of a workflow function. As an expression it is its output."""
 
-    Attributes:
-        id: its id, in ``needs``.
-    """
+    __slots__ = ()
 
     def __init__(self, node_id: str) -> None:
-        self.__dict__["id_"] = node_id
-        node = Expression("nodes", frozenset([node_id]))[node_id]
-        self.__dict__["node"] = node
-        super().__init__(node.output.cel, node.steps)
+        output = _facts(node_id).output.source_
+        super().__init__(output.cel, output.steps)
 
     @property
     def status_(self) -> Expression:
         """The status: ``success``, ``error``, ``skipped`` or ``cancelled``."""
-        node: Expression = self.__dict__["node"]
-        return node.status
+        return _facts(step_id(self)).status
 
     @property
     def error_(self) -> Expression:
         """The error message; null if the step has not failed."""
-        node: Expression = self.__dict__["node"]
-        return node.error
+        return _facts(step_id(self)).error
+
+
+def _facts(node_id: str) -> Expression:
+    return Expression("nodes", frozenset([node_id]))[node_id]
 
 
 def step_id(step: Any) -> str:
@@ -134,7 +132,7 @@ def step_id(step: Any) -> str:
     if isinstance(step, str):
         return step
     if isinstance(step, Step):
-        found: str = step.__dict__["id_"]
+        (found,) = step.source_.steps
         return found
     raise TypeError(f"needs takes steps, or their ids, not {step!r}")
 
@@ -338,11 +336,11 @@ def check_names(owner: str, given: Collection[str], known: Sequence[str]) -> Non
 def _plain(key: str, value: Any) -> Any:
     """Return the value of a field as JSON; bare expressions have no ``${…}``."""
     if isinstance(value, Expression):
-        return value.cel if key in {"when", "key"} else str(value)
+        return value.source_.cel if key in {"when", "key"} else str(value)
     if hasattr(value, "as_field"):
-        return value.as_field()
+        return template_of(value.as_field())
     if isinstance(value, Mapping):
-        return {name: _plain(name, each) for name, each in value.items()}
+        return {key_of(name): _plain(name, each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [_plain("", each) for each in value]
-    return value
+    return template_of(value)

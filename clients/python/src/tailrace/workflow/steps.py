@@ -119,7 +119,7 @@ def wait_for(
     parameters = _set(
         reason=reason,
         triggers=[triggers] if isinstance(triggers, str) else list(triggers),
-        match=match.cel if isinstance(match, Expression) else match,
+        match=match.source_.cel if isinstance(match, Expression) else match,
         lookback=lookback,
     )
     return step("await", parameters, id=id, **given)
