@@ -132,6 +132,19 @@ CAUSES: Final = (
         (("queue", "executions"),),
     ),
     Alert(
+        # A pool that consumes other queues drives executions all the time, so this alert looks at
+        # each queue. What a killed worker held stays in flight in JetStream until another worker
+        # takes it, so only what live workers hold counts.
+        "QueueWithoutWorkers",
+        "max by (queue) (tailrace_jobs_oldest_seconds) > 60 unless on (queue) "
+        "sum by (queue) (max_over_time(tailrace_broker_in_flight[5m])) > 0",
+        "10m",
+        "page",
+        "Jobs of a queue wait, and no worker takes any of them.",
+        {'tailrace_jobs_oldest_seconds{queue="executions"}': f"100+60{_STEADY}"},
+        (("queue", "executions"),),
+    ),
+    Alert(
         "QueueGrows",
         "max by (queue) (tailrace_jobs_queued) > 100 "
         "and max by (queue) (deriv(tailrace_jobs_queued[15m])) > 0",

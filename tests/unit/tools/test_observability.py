@@ -24,6 +24,7 @@ HEALTHY = {
     'tailrace_api_stream_resumes_total{source="ring"}': GROWS,
     'tailrace_jobs_oldest_seconds{queue="executions"}': "1+0x200",
     'tailrace_jobs_queued{queue="executions"}': "5+0x200",
+    'tailrace_broker_in_flight{queue="executions"}': "1+0x200",
     'tailrace_worker_drives_total{outcome="finished"}': GROWS,
     "tailrace_worker_overdue_executions": "0+0x200",
     'tailrace_worker_retries_total{cause="crash"}': "0+0x200",
@@ -53,6 +54,12 @@ DRILLS: dict[str, dict[str, str]] = {
     "": {},
     **{f"{slo.name}ErrorBudget": slo.bad_series for slo in SLOS},
     **{alert.name: alert.series for alert in CAUSES},
+    # The default pool works. What JetStream has in flight is what a killed worker held.
+    "QueueWithoutWorkers": {
+        'tailrace_jobs_oldest_seconds{queue="node.mail"}': "100+60x200",
+        'tailrace_jobs_queued{queue="node.mail"}': "5+0x200",
+        'tailrace_jobs_in_flight{queue="node.mail"}': "1+0x200",
+    },
     # A worker that drives nothing is what the queue waits for.
     "NoWorkerTakesJobs": {
         'tailrace_jobs_oldest_seconds{queue="executions"}': "100+60x200",
