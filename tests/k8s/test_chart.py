@@ -50,6 +50,7 @@ def test_examples_render_valid_resources(chart_of_each_helm: Chart, example: str
             assert container["securityContext"]["readOnlyRootFilesystem"] is True
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
             assert "memory" in container["resources"]["limits"]
+            _environment(container)
 
 
 @pytest.mark.parametrize("text", documented_values())
@@ -66,14 +67,51 @@ def test_services_accept_the_environment_of_their_pods(chart: Chart, example: st
         "topology": CommonSettings,
     }
     read = set()
-    for pod in _pods(resources):
-        for container in pod["containers"]:
-            settings = kinds.get(container["name"])
-            if settings is not None:
-                environment = {each["name"]: each.get("value", "") for each in container["env"]}
-                read_settings(settings, environment)
-                read.add(container["name"])
+    for container in _containers(resources):
+        settings = kinds.get(container["name"])
+        if settings is not None:
+            read_settings(settings, _environment(container))
+            read.add(container["name"])
     assert read == set(kinds)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_chart_refuses_settings_that_it_computes(chart: Chart, example: str):
+    values = yaml.safe_load((CHART / "ci" / example).read_text())
+    chosen = {"TAILRACE_MAX_STORE_BYTES", *values.get("config", {})}
+    for component in (values.get("api", {}), *values.get("workers", {}).values()):
+        chosen |= {*component.get("config", {})}
+    environments = [_environment(each) for each in _containers(chart.render(values))]
+    computed = {
+        name for each in environments for name in each if name.startswith("TAILRACE_")
+    } - chosen
+    with pytest.raises(Refused) as refused:
+        chart.render(_changed(values, {"config": dict.fromkeys(computed, "1")}))
+    assert not [name for name in computed if f"config: {name} is" not in str(refused.value)]
+
+
+def test_specific_settings_win_over_general_ones(chart: Chart):
+    """A container has each name once: a pool's, else that of all pools, else that of `config`."""
+    sized, swept = "TAILRACE_MAX_STORE_BYTES", "TAILRACE_SWEEP_INTERVAL"
+    values = {
+        "config": {sized: "1", swept: "1s"},
+        "api.config": {swept: ""},
+        "workerDefaults.config": {swept: "3s"},
+        "workers": {"default": {}, "other": {"config": {swept: "4s", sized: "2"}}},
+    }
+    resources = chart.render(_changed(TRIAL, values))
+    _validate(resources)
+    found = {}
+    for name in ("api", "worker-default", "worker-other"):
+        [container] = _containers([_deployment(resources, f"demo-{name}")])
+        found[name] = _environment(container)
+    assert {name: (each[sized], each[swept]) for name, each in found.items()} == {
+        "api": ("1", ""),
+        "worker-default": ("1", "3s"),
+        "worker-other": ("2", "4s"),
+    }
+    [topology] = _containers([each for each in resources if each["kind"] == "Job"])
+    assert _environment(topology)[swept] == "1s"
 
 
 @pytest.mark.parametrize(
@@ -262,6 +300,17 @@ def _pods(resources: list[Resource]) -> Iterator[dict[str, Any]]:
             yield resource["spec"]["template"]["spec"]
         elif resource["kind"] == "CronJob":
             yield resource["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+
+
+def _containers(resources: list[Resource]) -> list[dict[str, Any]]:
+    return [container for pod in _pods(resources) for container in pod["containers"]]
+
+
+def _environment(container: dict[str, Any]) -> dict[str, str]:
+    """Return the variables of a container; those of Secrets are empty."""
+    variables = {each["name"]: each.get("value", "") for each in container["env"]}
+    assert len(variables) == len(container["env"]), "a name occurs twice"
+    return variables
 
 
 def _deployment(resources: list[Resource], name: str) -> Resource:

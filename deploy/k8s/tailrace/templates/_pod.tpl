@@ -44,31 +44,6 @@ resources:
   limits: {memory: {{ int .memoryMiB }}Mi}
 {{- end -}}
 
-{{/* Environment of the connection to NATS, which services and jobs share. */}}
-{{- define "tailrace.natsEnv" -}}
-- {name: NATS_URL, value: {{ include "tailrace.natsUrl" . | quote }}}
-- {name: TAILRACE_NATS_REPLICAS, value: {{ .Values.nats.replicas | quote }}}
-{{- if .Values.nats.bundled.enabled }}
-- {name: TAILRACE_NATS_TOKEN_FILE, value: /etc/tailrace/nats/token}
-{{- if not (hasKey .Values.config "TAILRACE_MAX_STORE_BYTES") }}
-{{- /* JetStream may use 85 % of the claim; the rest of it is for what has no limit of its own. */}}
-- {name: TAILRACE_MAX_STORE_BYTES, value: {{ div (mul .Values.nats.bundled.storageGiB 1073741824 75) 100 | quote }}}
-{{- end }}
-{{- else if .Values.nats.credentials.secretName }}
-- {name: TAILRACE_NATS_CREDS_FILE, value: {{ printf "/etc/tailrace/nats/%s" .Values.nats.credentials.secretKey | quote }}}
-{{- end }}
-{{- if .Values.nats.tls.secretName }}
-- {name: TAILRACE_NATS_CA_FILE, value: /etc/tailrace/nats-tls/ca.crt}
-{{- if .Values.nats.tls.clientCertificate }}
-- {name: TAILRACE_NATS_CERT_FILE, value: /etc/tailrace/nats-tls/tls.crt}
-- {name: TAILRACE_NATS_KEY_FILE, value: /etc/tailrace/nats-tls/tls.key}
-{{- end }}
-{{- end }}
-{{- range $name, $value := .Values.config }}
-- {name: {{ $name }}, value: {{ $value | quote }}}
-{{- end }}
-{{- end -}}
-
 {{- define "tailrace.natsMounts" -}}
 {{- if or .Values.nats.bundled.enabled .Values.nats.credentials.secretName }}
 - {name: nats, mountPath: /etc/tailrace/nats, readOnly: true}
