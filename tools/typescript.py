@@ -89,7 +89,7 @@ class _Generator:
     def _composed(self, kind: types.Type, side: _Side) -> str:
         match kind:
             case types.UnionType():
-                parts = (self._of(each, side) for each in kind.types if not _is_unset(each))
+                parts = (self._of(each, side) for each in kind.types)
                 return " | ".join(dict.fromkeys(parts))
             case types.DictType():
                 return f"Readonly<Record<string, {self._of(kind.value_type, side)}>>"
@@ -151,15 +151,11 @@ class _Generator:
 
 
 def _is_optional(kind: types.StructType, field: types.Field, side: _Side) -> bool:
-    if isinstance(field.type, types.UnionType) and any(map(_is_unset, field.type.types)):
-        return True
-    if side == "body":
+    if field.required or side == "body":
         return not field.required
-    return not field.required and kind.cls.__struct_config__.omit_defaults
-
-
-def _is_unset(kind: types.Type) -> bool:
-    return isinstance(kind, types.CustomType) and kind.cls is msgspec.UnsetType
+    # Only UNSET is a default that `msgspec.inspect` does not show.
+    is_unset = field.default is msgspec.NODEFAULT and field.default_factory is msgspec.NODEFAULT
+    return is_unset or kind.cls.__struct_config__.omit_defaults
 
 
 def _key(name: str) -> str:

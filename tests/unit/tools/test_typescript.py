@@ -19,6 +19,13 @@ def test_an_omitted_default_is_optional() -> None:
     assert "  readonly stage?: string | null;" in text  # of an event
 
 
+def test_a_field_that_may_be_unset_is_optional() -> None:
+    """Also without `omit_defaults`: such a field is absent from the answer."""
+    text = typescript()
+    assert "  readonly kept_from?: string;" in text  # of a step
+    assert "  readonly cursor?: string;" in text  # of the list of workflows
+
+
 def test_every_operation_of_the_api_has_a_route() -> None:
     text = typescript()
     for route in (

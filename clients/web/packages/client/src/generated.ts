@@ -636,7 +636,7 @@ export interface NodeStatistics {
   /** The durations of successful attempts. */
   readonly latency: Latency;
   /** The durations of a map's items; absent for other nodes. */
-  readonly items: Latency;
+  readonly items?: Latency;
 }
 
 /** A type of nodes. */
@@ -1145,11 +1145,11 @@ export interface StepDetails {
   readonly output: JsonValue;
   readonly error: string | null;
   readonly waiting_for: WaitingFor | null;
-  readonly items: number;
-  readonly kept_from: string;
-  readonly output_ref: OutputElsewhere;
-  readonly error_detail: string;
-  readonly group: "finally" | "on_failure";
+  readonly items?: number;
+  readonly kept_from?: string;
+  readonly output_ref?: OutputElsewhere;
+  readonly error_detail?: string;
+  readonly group?: "finally" | "on_failure";
   /**
    * The parameters of the last attempt, with secrets and sensitive values masked; null before the
    * first, and if they cannot be shown.
@@ -1160,7 +1160,7 @@ export interface StepDetails {
   /** The newest log lines, oldest first. */
   readonly lines: readonly StepLine[];
   /** Why the input cannot be shown; otherwise absent. */
-  readonly input_problem: string;
+  readonly input_problem?: string;
 }
 
 /** One step of a run. */
@@ -1177,15 +1177,15 @@ export interface StepDocument {
   readonly error: string | null;
   readonly waiting_for: WaitingFor | null;
   /** The number of items, once a map has evaluated them. */
-  readonly items: number;
+  readonly items?: number;
   /** The execution whose output a rerun reuses. */
-  readonly kept_from: string;
+  readonly kept_from?: string;
   /** The link to an output that is not part of this document. */
-  readonly output_ref: OutputElsewhere;
+  readonly output_ref?: OutputElsewhere;
   /** The traceback of the error, or the response that a server sent with it. */
-  readonly error_detail: string;
+  readonly error_detail?: string;
   /** The group that the step belongs to, if it runs after the main part. */
-  readonly group: "finally" | "on_failure";
+  readonly group?: "finally" | "on_failure";
 }
 
 /** Data of `step:completed`. */
@@ -1272,7 +1272,7 @@ export interface StepInput {
    */
   readonly input: JsonValue;
   /** Why the input cannot be shown; otherwise absent. */
-  readonly input_problem: string;
+  readonly input_problem?: string;
 }
 
 /** A log line of a step. */
@@ -1609,7 +1609,7 @@ export interface WorkflowDocument {
 export interface WorkflowList {
   readonly workflows: readonly WorkflowSummary[];
   /** The cursor of the next page; absent on the last page. */
-  readonly cursor: string;
+  readonly cursor?: string;
 }
 
 /** The statistics of a workflow. */

@@ -5,9 +5,9 @@ import { every, get } from "./api.ts";
 import type {
   NodeType,
   TenantStatistics,
-  Version,
+  VersionList,
   WorkflowDocument,
-  WorkflowSummary,
+  WorkflowList,
 } from "./types.ts";
 
 const NO_TYPES: readonly NodeType[] = [];
@@ -23,8 +23,7 @@ export function useStatistics() {
 export function useWorkflows() {
   return useQuery({
     queryKey: ["workflows"],
-    queryFn: () =>
-      get<{ workflows: WorkflowSummary[]; cursor?: string }>("api/v1/workflows?limit=200"),
+    queryFn: () => get<WorkflowList>("api/v1/workflows?limit=200"),
     staleTime: 30_000,
   });
 }
@@ -75,7 +74,7 @@ export function useWorkflow(id: string, version?: string) {
 export function useVersions(id: string) {
   return useQuery({
     queryKey: ["versions", id],
-    queryFn: () => get<{ versions: Version[] }>(`api/v1/workflows/${id}/versions?limit=200`),
+    queryFn: () => get<VersionList>(`api/v1/workflows/${id}/versions?limit=200`),
     staleTime: 0,
   });
 }

@@ -1,7 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { call, client, every, get, post } from "../data/api.ts";
-import type { DeadLetter, DeadLetterDocument } from "../data/types.ts";
+import type { DeadLetterDocument, DeadLetterList } from "../data/types.ts";
 import { count } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
 import { JsonView } from "../ui/json.tsx";
@@ -14,8 +14,7 @@ export default function DeadLetters() {
   const [chosen, setChosen] = useState<number | null>(null);
   const found = useQuery({
     queryKey: ["dead-letters"],
-    queryFn: () =>
-      get<{ dead_letters: DeadLetter[]; after: number | null }>("api/v1/dead-letters?limit=100"),
+    queryFn: () => get<DeadLetterList>("api/v1/dead-letters?limit=100"),
     refetchInterval: every(10_000),
   });
   const letters = found.data?.dead_letters ?? [];

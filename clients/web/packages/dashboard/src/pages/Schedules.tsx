@@ -3,7 +3,7 @@ import { useState } from "react";
 import { call, client, every, get, post } from "../data/api.ts";
 import { Only } from "../data/me.tsx";
 import { useWorkflow, useWorkflows } from "../data/queries.ts";
-import type { Json, Schedule } from "../data/types.ts";
+import type { Json, ScheduleList } from "../data/types.ts";
 import { useNow } from "../data/useStore.ts";
 import { href } from "../router.tsx";
 import { Choice, Field, Workflows } from "../ui/fields.tsx";
@@ -18,7 +18,7 @@ export default function Schedules() {
   const now = useNow();
   const found = useQuery({
     queryKey: ["schedules"],
-    queryFn: () => get<{ schedules: Schedule[] }>("api/v1/schedules?limit=200"),
+    queryFn: () => get<ScheduleList>("api/v1/schedules?limit=200"),
     refetchInterval: every(10_000),
   });
   const remove = async (id: string) => {

@@ -1,8 +1,8 @@
-import type { Counts } from "../data/types.ts";
+import type { TenantStatistics } from "../data/types.ts";
 import { clock, count } from "../ui/format.ts";
 
 /** Runs that ended, by minute: a small bar chart. */
-export function Spark({ minutes }: { minutes: (Counts & { at: string })[] }) {
+export function Spark({ minutes }: { minutes: TenantStatistics["throughput"] }) {
   const totals = minutes.map((each) => each.completed + each.failed + each.cancelled);
   const most = Math.max(1, ...totals);
   const all = totals.reduce((sum, each) => sum + each, 0);

@@ -99,7 +99,7 @@ export function needsOf(graph: GraphDocument): Map<string, string[]> {
 }
 
 function byType(
-  layer: string[],
+  layer: readonly string[],
   nodes: ReadonlyMap<string, GraphDocument["nodes"][number]>,
 ): Map<string, string[]> {
   const groups = new Map<string, string[]>();
