@@ -2,14 +2,8 @@ import { useRuns } from "@tailrace/react";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useEffect } from "react";
 import { every, get, query } from "./api.ts";
-import type { RunSummary } from "./types.ts";
-
-export interface RunFilter {
-  workflow?: string;
-  status?: string;
-  limit?: number;
-  cursor?: string;
-}
+import { parametersOf, type RunFilter } from "./runFilter.ts";
+import type { RunList } from "./types.ts";
 
 // Many runs that begin or end together cause one request.
 const SETTLE_MS = 200;
@@ -29,15 +23,7 @@ export function useRunList(filter: RunFilter) {
   }, [statuses, queries]);
   return useQuery({
     queryKey: ["runs", filter],
-    queryFn: () =>
-      get<{ runs: RunSummary[]; cursor: string | null }>(
-        `api/v1/executions${query({
-          workflow_id: filter.workflow,
-          status: filter.status,
-          limit: filter.limit ?? 50,
-          cursor: filter.cursor,
-        })}`,
-      ),
+    queryFn: () => get<RunList>(`api/v1/executions${query(parametersOf(filter, Date.now()))}`),
     // Also while the stream reports changes without a pause, or not at all.
     refetchInterval: every(5_000),
     placeholderData: (before) => before,

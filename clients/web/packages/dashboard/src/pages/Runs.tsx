@@ -1,5 +1,14 @@
-import { type RunFilter, useRunList } from "../data/hooks.ts";
+import { useState } from "react";
+import { useRunList } from "../data/hooks.ts";
 import { useNames, useProblem, useWorkflows } from "../data/queries.ts";
+import {
+  filterOf,
+  isFiltered,
+  localOf,
+  RECENT,
+  type RunFilter,
+  timeOf,
+} from "../data/runFilter.ts";
 import type { RunSummary } from "../data/types.ts";
 import { useNow } from "../data/useStore.ts";
 import { go, href, Link, usePlace, withQuery } from "../router.tsx";
@@ -16,19 +25,11 @@ const STATUSES = ["", "running", "queued", "paused", "completed", "failed", "can
 export default function Runs() {
   const { query } = usePlace();
   const workflows = useWorkflows();
-  const filter: RunFilter = {
-    status: query.get("status") ?? "",
-    workflow: query.get("workflow") ?? "",
-    cursor: query.get("cursor") ?? "",
-  };
-  const text = query.get("q") ?? "";
+  const filter = filterOf(query);
   const found = useRunList(filter);
   const names = useNames(found.data?.runs);
   const problem = useProblem(found);
-  const runs = (found.data?.runs ?? []).filter((run) =>
-    `${run.execution_id} ${run.workflow_id}`.includes(text),
-  );
-  const isFiltered = Boolean(filter.status || filter.workflow || text);
+  const runs = found.data?.runs ?? [];
   return (
     <div className="page">
       <Title aside={<StartButton workflow={filter.workflow ?? ""}>Start a run</StartButton>}>
@@ -49,15 +50,30 @@ export default function Runs() {
         <select
           className="select"
           aria-label="Workflow"
-          value={filter.workflow}
+          value={filter.workflow ?? ""}
           onChange={(event) => go(withQuery({ workflow: event.target.value, cursor: "" }))}
         >
           <option value="">All workflows</option>
           <Workflows all={workflows.data?.workflows} />
         </select>
-        {text ? (
-          <a className="btn" href={withQuery({ q: "" })}>
-            “{text}” <icons.Close />
+        <CreatedIn filter={filter} />
+        <TagField key={filter.tag} tag={filter.tag ?? ""} />
+        {filter.q ? (
+          <a
+            className="btn"
+            href={withQuery({ q: "", cursor: "" })}
+            aria-label={`Not only “${filter.q}”`}
+          >
+            “{filter.q}” <icons.Close />
+          </a>
+        ) : null}
+        {filter.parent ? (
+          <a
+            className="btn"
+            href={withQuery({ parent: "", cursor: "" })}
+            aria-label="Not only the child runs of this run"
+          >
+            children of <code>{filter.parent.slice(0, 8)}</code> <icons.Close />
           </a>
         ) : null}
       </div>
@@ -65,7 +81,11 @@ export default function Runs() {
         {problem ? <Failure error={problem} retry={() => found.refetch()} /> : null}
         {found.isPending && !problem ? <Loading rows={8} /> : null}
         {found.data && !runs.length ? (
-          isFiltered ? (
+          found.data.cursor ? (
+            <Empty title="No run of this page matches">
+              <a href={withQuery({ cursor: found.data.cursor })}>Search older runs</a>
+            </Empty>
+          ) : isFiltered(filter) ? (
             <Empty title="No run matches">
               <a href="#/runs">Show all</a>
             </Empty>
@@ -96,6 +116,86 @@ export default function Runs() {
   );
 }
 
+/** Choose when the runs were created: a range up to now, or one between two times. */
+function CreatedIn({ filter }: { filter: RunFilter }) {
+  const hasTimes = Boolean(filter.created_after || filter.created_before);
+  const [isOpen, setOpen] = useState(false);
+  const isBetween = hasTimes || isOpen;
+  const none = { within: "", created_after: "", created_before: "", cursor: "" };
+  const choose = (value: string) => {
+    setOpen(value === "between");
+    go(
+      withQuery(value === "between" ? { ...none, ...timesOf(filter) } : { ...none, within: value }),
+    );
+  };
+  const edges = [
+    ["created_after", "Created from"],
+    ["created_before", "Created before"],
+  ] as const;
+  return (
+    <>
+      <select
+        className="select"
+        aria-label="Created"
+        value={isBetween ? "between" : (filter.within ?? "")}
+        onChange={(event) => choose(event.target.value)}
+      >
+        <option value="">At any time</option>
+        {Object.entries(RECENT).map(([name, [title]]) => (
+          <option key={name} value={name}>
+            In {title}
+          </option>
+        ))}
+        <option value="between">Between…</option>
+      </select>
+      {isBetween
+        ? edges.map(([field, label]) => (
+            <input
+              key={field}
+              type="datetime-local"
+              className="input"
+              aria-label={label}
+              value={localOf(filter[field])}
+              onChange={(event) =>
+                go(withQuery({ [field]: timeOf(event.target.value), within: "", cursor: "" }), true)
+              }
+            />
+          ))
+        : null}
+    </>
+  );
+}
+
+const timesOf = ({ created_after = "", created_before = "" }: RunFilter) => ({
+  created_after,
+  created_before,
+});
+
+function TagField({ tag }: { tag: string }) {
+  const [text, setText] = useState(tag);
+  const search = () => {
+    if (text.trim() !== tag) go(withQuery({ tag: text.trim(), cursor: "" }));
+  };
+  return (
+    <form
+      onSubmit={(event) => {
+        event.preventDefault();
+        search();
+      }}
+    >
+      <input
+        className="input"
+        aria-label="Tag"
+        placeholder="Tag"
+        size={12}
+        value={text}
+        onChange={(event) => setText(event.target.value)}
+        onBlur={search}
+      />
+    </form>
+  );
+}
+
 const COLUMNS = [
   "Status",
   "Workflow",
@@ -105,7 +205,7 @@ const COLUMNS = [
 ] as const;
 
 interface TableProps {
-  runs: RunSummary[];
+  runs: readonly RunSummary[];
   names: ReadonlyMap<string, string>;
   isShort?: boolean;
 }
