@@ -4,7 +4,6 @@ import { subjectOf, Tokens } from "./credentials.js";
 import { type Channel, Group, type LeaderLoader, type Locks, type Shared } from "./group.js";
 import { browserHost, type Host } from "./host.js";
 import type { Leader, LeaderOptions } from "./leader.js";
-import type { Pause } from "./link.js";
 import { IDLE, Mirror, type Wish } from "./mirror.js";
 import { watchPage } from "./page.js";
 import { type RequestParts, send } from "./request.js";
@@ -17,7 +16,7 @@ import {
   statsReducer,
   storeOf,
 } from "./stores.js";
-import { DEFAULTS } from "./times.js";
+import { DEFAULTS, type Times } from "./times.js";
 import type {
   ClientOptions,
   Connection,
@@ -50,10 +49,8 @@ export interface Parts {
 /** Holds or shares the streams. */
 type Streams = Pick<
   Leader,
-  "want" | "restart" | "pause" | "resume" | "wake" | "reconnect" | "close"
-> & {
-  setVisible(visible: boolean): void;
-};
+  "want" | "restart" | "setVisible" | "hold" | "wake" | "reconnect" | "close"
+>;
 
 class Client implements TailraceClient {
   readonly options: ClientOptions;
@@ -150,7 +147,7 @@ class Client implements TailraceClient {
 
   disconnect(): void {
     this.#isPausedByHand = true;
-    this.#streams?.pause("manual");
+    this.#streams?.hold("manual", true);
   }
 
   reconnect(): void {
@@ -178,7 +175,13 @@ class Client implements TailraceClient {
   }
 
   prepare(): void {
-    if (!this.#streams && !this.#isStarting && !this.#isClosed) void this.#start();
+    if (this.#streams || this.#isStarting || this.#isClosed) return;
+    this.#isStarting = true;
+    this.#start()
+      .catch(({ message }: Error) => this.#mirror.connect({ state: "error", cause: message }))
+      .finally(() => {
+        this.#isStarting = false;
+      });
   }
 
   /** Tell what is wanted, once for all that a page subscribes to at a time. */
@@ -193,58 +196,54 @@ class Client implements TailraceClient {
   }
 
   async #start(): Promise<void> {
-    this.#isStarting = true;
     // Without a token, the server's 401 tells what is wrong.
     const token = await this.#tokens.get().catch(() => null);
     const streams = await this.#open(token);
-    this.#isStarting = false;
     if (this.#isClosed) return streams.close();
     this.#streams = streams;
-    if (this.#isPausedByHand) streams.pause("manual");
-    this.#stopWatching = watchPage(this.#host, {
-      visible: (isVisible) => streams.setVisible(isVisible),
-      pause: (reason) => streams.pause(reason),
-      resume: (reason) => streams.resume(reason),
-      wake: () => streams.wake(),
-    });
+    if (this.#isPausedByHand) streams.hold("manual", true);
+    this.#stopWatching = watchPage(this.#host, streams);
     this.#want();
   }
 
   async #open(token: string | null): Promise<Streams> {
-    const { baseUrl = "", organization = "", maxTopics = DEFAULT_MAX_TOPICS } = this.options;
-    const times = { ...DEFAULTS, ...this.options.stream };
-    const { transport = "fetch" } = this.options;
+    const { shared = browserShared(), startWorker = startSharedWorker } = this.#parts;
+    const { baseUrl = "", organization = "", sharing = "auto", fetch } = this.options;
+    const { maxTopics = DEFAULT_MAX_TOPICS, transport = "fetch", stream } = this.options;
+    const times = { ...DEFAULTS, ...stream };
     const options: LeaderOptions = { baseUrl: absolute(baseUrl), maxTopics, times, transport };
-    const { sharing = "auto" } = this.options;
-    const shared = this.#parts.shared === undefined ? browserShared() : this.#parts.shared;
     if (sharing === "none" || shared === null) return this.#alone(options);
     const user = `${organization} ${subjectOf(token)}`;
     const name = `tailrace ${VERSION} ${options.baseUrl} ${user} ${JSON.stringify([times, transport])}`;
-    const startWorker =
-      this.#parts.startWorker === undefined ? startSharedWorker : this.#parts.startWorker;
-    const canWork = sharing !== "locks" && !this.options.fetch && startWorker !== null;
-    let role: "tab" | "tab-of-worker" = "tab";
-    if (canWork && startWorker?.({ name, options, token, organization })) role = "tab-of-worker";
-    const load = this.#parts.load ?? loadLeader;
-    // Loaded ahead: when a tab must take over, the server may be down.
-    load().catch(() => {});
+    const setup = { name, options, token, organization };
+    const hasWorker = sharing !== "locks" && !fetch && startWorker?.(setup);
+    const role = hasWorker ? "tab-of-worker" : "tab";
+    const load = () => this.#load(times);
     return new Group(this.#host, shared, name, role, options, this.#tokens, this.#mirror, load);
   }
 
   async #alone(options: LeaderOptions): Promise<Streams> {
-    const { Leader } = await (this.#parts.load ?? loadLeader)();
+    const { Leader } = await this.#load(options.times);
     const leader = new Leader(this.#host, options, this.#tokens, this.#mirror, (delivery) =>
       this.#mirror.apply(delivery),
     );
-    this.#mirror.apply({ type: "connection", connection: { sharing: "none", leads: true } });
-    return Object.assign(leader, {
-      setVisible(visible: boolean) {
-        if (!options.times.pauseWhenHidden) return;
-        const hidden: Pause = "hidden";
-        if (visible) leader.resume(hidden);
-        else leader.pause(hidden);
-      },
-    });
+    this.#mirror.connect({ sharing: "none", leads: true });
+    return leader;
+  }
+
+  /** Load the code that holds streams; after a failure again, for as long as the client is open. */
+  async #load({ reconnectDelay, maxReconnectDelay }: Times): ReturnType<LeaderLoader> {
+    for (let ms = reconnectDelay; ; ms = Math.min(2 * ms, maxReconnectDelay))
+      try {
+        return await (this.#parts.load ?? loadLeader)();
+      } catch {
+        await new Promise<void>((resolve) => {
+          const again = () => {
+            if (!this.#isClosed) resolve();
+          };
+          this.#host.timer(again, ms * (1 + this.#host.random()));
+        });
+      }
   }
 }
 
@@ -260,12 +259,12 @@ function absolute(baseUrl: string): string {
 function browserShared(): Shared | null {
   if (typeof BroadcastChannel === "undefined" || typeof document === "undefined") return null;
   const locks = navigator.locks as Locks | undefined;
-  if (!locks) return null;
+  // A sandboxed frame has no origin, and its locks refuse all requests.
+  if (!locks || origin === "null") return null;
   return { channel: (name) => new BroadcastChannel(name) as Channel, locks };
 }
 
 function startSharedWorker(setup: WorkerSetup): boolean {
-  if (typeof SharedWorker === "undefined") return false;
   try {
     const { name } = setup;
     const worker = new SharedWorker(new URL("./worker.js", import.meta.url), {
@@ -275,7 +274,7 @@ function startSharedWorker(setup: WorkerSetup): boolean {
     worker.port.postMessage(setup);
     return true;
   } catch {
-    return false; // the page's policy forbids workers
+    return false; // the browser has none, or the page's policy forbids it
   }
 }
 

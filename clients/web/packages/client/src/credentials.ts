@@ -45,8 +45,8 @@ export class Tokens implements Credentials {
     const token = await this.get();
     const { organization } = this.#options;
     return {
-      ...(token ? { Authorization: `Bearer ${token}` } : {}),
-      ...(organization ? { "X-Organization-ID": organization } : {}),
+      ...(token && { Authorization: `Bearer ${token}` }),
+      ...(organization && { "X-Organization-ID": organization }),
     };
   }
 

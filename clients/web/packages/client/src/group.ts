@@ -30,6 +30,7 @@ type Message =
       readonly tab: string;
       readonly wishes: readonly Wish[];
       readonly visible: boolean;
+      readonly offline: boolean;
     }
   | { readonly t: "bye"; readonly tab: string }
   | { readonly t: "copy?"; readonly tab: string }
@@ -65,12 +66,14 @@ export interface Shared {
 const BEAT_MS = 300;
 /** How long beats may be missing, in ms. A needless change of leaders costs one reconnect. */
 const SILENT_MS = 1_000;
-const REFRESH_MS = 10_000;
 
 /** The code that holds streams, which a page loads only when it leads: a worker may do it. */
 export type LeaderLoader = () => Promise<{ readonly Leader: typeof Leader }>;
 
 export type Role = "tab" | "tab-of-worker" | "worker";
+
+/** What a leader knows of a tab. */
+type TabState = Pick<Message & { readonly t: "want" }, "wishes" | "visible" | "offline">;
 
 export class Group {
   readonly #host: Host;
@@ -80,13 +83,16 @@ export class Group {
   readonly #options: LeaderOptions;
   readonly #tokens: Tokens;
   readonly #mirror: Mirror;
-  readonly #load: LeaderLoader;
   readonly #id: string;
   #channel: Channel;
+  /** Loaded code; null until then, and without it a tab does not stand. */
+  #Leader: typeof Leader | null = null;
   #leader: Leader | null = null;
   #position: Position = { epoch: "", n: 0 };
   #wishes: readonly Wish[] = [];
   #isVisible = true;
+  #isOffline = false;
+  #isPausedByHand = false;
   #isKnown = false;
   #beatAt: number;
   /** Epochs of leaders that others have followed: what still comes from them is old. */
@@ -96,9 +102,10 @@ export class Group {
   #leaving = new AbortController();
   #candidacy: AbortController | null = null;
   #release: () => void = () => {};
-  readonly #tabs = new Map<string, { wishes: readonly Wish[]; visible: boolean }>();
-  readonly #pauses = new Set<Pause>();
-  #answerRefresh: (token: string | null) => void = () => {};
+  readonly #tabs = new Map<string, TabState>();
+  readonly #credentials: Credentials;
+  /** Called with the token that `askForToken` asked for; null if the tab has no other one. */
+  onRefreshed: (token: string | null) => void = () => {};
 
   constructor(
     host: Host,
@@ -109,8 +116,9 @@ export class Group {
     tokens: Tokens,
     mirror: Mirror,
     load: LeaderLoader,
+    credentials: Credentials = tokens,
   ) {
-    this.#load = load;
+    this.#credentials = credentials;
     this.#host = host;
     this.#shared = shared;
     this.#name = name;
@@ -140,8 +148,12 @@ export class Group {
         })
         .catch(() => {});
     }
-    if (role !== "tab-of-worker") this.#stand();
     this.#tick();
+    // Loaded ahead: when a tab must take over, the server may be down.
+    void load().then(({ Leader }) => {
+      this.#Leader = Leader;
+      this.#stand();
+    });
   }
 
   want(wishes: readonly Wish[]): void {
@@ -152,8 +164,8 @@ export class Group {
   setVisible(visible: boolean): void {
     this.#isVisible = visible;
     this.#announce();
-    if (visible && this.#role === "tab") this.#stand();
-    if (!visible) this.#withdraw();
+    if (visible) this.#stand();
+    else this.#withdraw();
   }
 
   restart(source: Source): void {
@@ -161,19 +173,13 @@ export class Group {
     else this.#post({ t: "restart", source });
   }
 
-  pause(reason: Pause): void {
-    if (reason === "manual") this.#manual(true);
-    else if (reason === "frozen") this.#resign();
-    else {
-      this.#pauses.add(reason);
-      this.#leader?.pause(reason);
-    }
-  }
-
-  resume(reason: Pause): void {
-    this.#pauses.delete(reason);
-    this.#leader?.resume(reason);
-    if (reason === "frozen") this.#askForCopy();
+  hold(reason: Pause, isPaused: boolean): void {
+    if (reason === "manual") this.#manual(isPaused);
+    else if (reason === "offline") {
+      this.#isOffline = isPaused;
+      this.#announce();
+    } else if (isPaused) this.#resign();
+    else this.#askForCopy();
   }
 
   reconnect(): void {
@@ -185,11 +191,18 @@ export class Group {
     else this.#post({ t: "wake" });
   }
 
+  /** Let a tab refresh the token, a visible one first; return whether there is one. */
+  askForToken(): boolean {
+    const tabs = [...this.#tabs];
+    const [tab] = tabs.find(([, { visible }]) => visible) ?? tabs[0] ?? [];
+    if (tab) this.#post({ t: "refresh", tab });
+    return tab !== undefined;
+  }
+
   close(): void {
     this.#post({ t: "bye", tab: this.#id });
-    this.#candidacy?.abort();
-    this.#resign();
     this.#leaving.abort();
+    this.#resign();
     this.#release();
     this.#cancelBeat();
     this.#channel.onmessage = null;
@@ -202,14 +215,14 @@ export class Group {
   }
 
   #pauseByHand(isPaused: boolean): void {
-    if (isPaused) this.#pauses.add("manual");
-    else this.#pauses.delete("manual");
-    if (isPaused) this.#leader?.pause("manual");
+    this.#isPausedByHand = isPaused;
+    if (isPaused) this.#leader?.hold("manual", true);
     else this.#leader?.reconnect();
   }
 
   #post(message: Message): void {
-    this.#channel.postMessage(message);
+    // A refresh may outlast the group.
+    if (!this.#leaving.signal.aborted) this.#channel.postMessage(message);
   }
 
   // Each delivery that comes before the copy shows the same gap.
@@ -221,7 +234,11 @@ export class Group {
   }
 
   #announce(): void {
-    const own = { wishes: this.#wishes, visible: this.#isVisible };
+    const own = {
+      wishes: this.#wishes,
+      visible: this.#isVisible,
+      offline: this.#isOffline,
+    };
     if (this.#leader) {
       this.#tabs.set(this.#id, own);
       this.#serve();
@@ -230,7 +247,10 @@ export class Group {
 
   /** Ask to lead, as soon as no other tab does. */
   #stand(steals = false): void {
-    if (this.#leader || (this.#candidacy && !steals)) return;
+    const cannot =
+      !this.#Leader || this.#leader || !this.#isVisible || this.#leaving.signal.aborted;
+    const waits = this.#candidacy || this.#role === "tab-of-worker";
+    if (cannot || (waits && !steals)) return;
     this.#candidacy?.abort();
     const candidacy = new AbortController();
     this.#candidacy = candidacy;
@@ -264,23 +284,25 @@ export class Group {
     this.#beatAt = this.#host.now();
     this.#local({ leads: false });
     if (this.#leaving.signal.aborted) return;
-    // The next leader's first message shows whether this mirror lacks anything.
+    // The next leader's first message shows whether this mirror lacks anything. This tab stands
+    // again with its next beat: at once, a lock that cannot be had would be asked for in a loop.
     this.#announce();
-    if (this.#isVisible && this.#role === "tab") this.#stand();
   }
 
   async #lead(candidacy: AbortController): Promise<void> {
-    const { Leader } = await this.#load();
-    if (candidacy.signal.aborted || this.#candidacy !== candidacy) return;
+    if (!this.#Leader || candidacy.signal.aborted || this.#candidacy !== candidacy) return;
     const after = this.#position;
     // Epochs sort by their beginning: of two leaders the later one has the lock.
     this.#moveTo({ epoch: `${this.#host.now()} ${this.#id}`, n: 0 });
     this.#tabs.clear();
-    const credentials = this.#role === "worker" ? this.#remoteCredentials() : this.#tokens;
-    this.#leader = new Leader(this.#host, this.#options, credentials, this.#mirror, (delivery) =>
-      this.#emit(delivery),
+    this.#leader = new this.#Leader(
+      this.#host,
+      this.#options,
+      this.#credentials,
+      this.#mirror,
+      (delivery) => this.#emit(delivery),
     );
-    for (const reason of this.#pauses) this.#leader.pause(reason);
+    if (this.#isPausedByHand) this.#leader.hold("manual", true);
     this.#local({ leads: this.#role !== "worker" });
     this.#post({ t: "lead", at: this.#position, after });
     if (this.#role !== "worker") this.#announce();
@@ -295,7 +317,7 @@ export class Group {
 
   #local(connection: Partial<Connection>): void {
     const sharing = this.#role === "tab" ? "locks" : "worker";
-    this.#mirror.apply({ type: "connection", connection: { ...connection, sharing } });
+    this.#mirror.connect({ ...connection, sharing });
   }
 
   /** Serve all tabs: together they want what each of them wants. */
@@ -304,9 +326,11 @@ export class Group {
     const isAnyVisible = tabs.some((tab) => tab.visible);
     if (this.#mirror.connection.tabs !== tabs.length)
       this.#emit({ type: "connection", connection: { tabs: tabs.length } });
-    if (this.#options.times.pauseWhenHidden && tabs.length) {
-      if (isAnyVisible) this.#leader?.resume("hidden");
-      else this.#leader?.pause("hidden");
+    if (tabs.length) {
+      this.#leader?.setVisible(isAnyVisible);
+      // A frozen tab, which is hidden, does not learn whether the browser is online.
+      const isOffline = tabs.every((tab) => tab.offline || (isAnyVisible && !tab.visible));
+      this.#leader?.hold("offline", this.#isOffline || isOffline);
     }
     this.#leader?.want(
       tabs.flatMap((tab) =>
@@ -321,7 +345,7 @@ export class Group {
     this.#serve();
   }
 
-  #join(tab: string, state: { wishes: readonly Wish[]; visible: boolean }): void {
+  #join(tab: string, state: TabState): void {
     if (!this.#tabs.has(tab) && tab !== this.#id)
       this.#shared.locks
         .request(`${this.#name}:${tab}`, {}, async () => {
@@ -335,9 +359,10 @@ export class Group {
   #receive(message: Message): void {
     switch (message.t) {
       case "delivery":
+      case "beat":
         if (this.#leader || this.#past.has(message.at.epoch)) return;
         this.#beatAt = this.#host.now();
-        if (this.#isNext(message.at)) {
+        if (message.t === "delivery" && this.#isNext(message.at)) {
           this.#position = message.at;
           this.#mirror.apply(message.delivery);
         } else if (message.at.epoch !== this.#position.epoch || message.at.n > this.#position.n)
@@ -354,12 +379,6 @@ export class Group {
         else this.#askForCopy();
         if (this.#role !== "worker") this.#announce();
         return;
-      case "beat":
-        if (this.#leader || this.#past.has(message.at.epoch)) return;
-        this.#beatAt = this.#host.now();
-        if (message.at.epoch !== this.#position.epoch || message.at.n > this.#position.n)
-          this.#askForCopy();
-        return;
       case "copy":
         if (message.tab !== this.#id || this.#leader) return;
         this.#askedAt = Number.NEGATIVE_INFINITY;
@@ -372,14 +391,16 @@ export class Group {
         this.#tokens.accept(message.token);
         return;
       case "refreshed":
-        this.#answerRefresh(message.token);
+        this.onRefreshed(message.token);
         return;
       case "refresh":
         if (message.tab === this.#id) void this.#refreshFor();
         return;
+      case "pause":
+        this.#pauseByHand(message.manual);
+        return;
       default:
         if (this.#leader) this.#lookAfter(message, this.#leader);
-        else if (message.t === "pause") this.#pauseByHand(message.manual);
     }
   }
 
@@ -387,7 +408,6 @@ export class Group {
     if (message.t === "want") this.#join(message.tab, message);
     else if (message.t === "bye") this.#forget(message.tab);
     else if (message.t === "restart") leader.restart(message.source);
-    else if (message.t === "pause") this.#pauseByHand(message.manual);
     else if (message.t === "wake") leader.wake();
     else if (message.t === "copy?") {
       const copy = this.#mirror.copy();
@@ -409,35 +429,11 @@ export class Group {
     if (this.#leader) this.#post({ t: "beat", at: this.#position });
     else if (this.#isVisible && this.#role !== "worker") {
       const silence = this.#host.now() - this.#beatAt;
-      if (silence > SILENT_MS + this.#host.random() * BEAT_MS) {
-        this.#beatAt = this.#host.now();
-        this.#stand(true);
-      }
+      const isSilent = silence > SILENT_MS + this.#host.random() * BEAT_MS;
+      if (isSilent) this.#beatAt += silence;
+      this.#stand(isSilent);
     }
     this.#cancelBeat = this.#host.timer(() => this.#tick(), BEAT_MS);
-  }
-
-  /** The tokens of a worker are those of a tab, visible ones first. */
-  #remoteCredentials(): Credentials {
-    return {
-      headers: () => this.#tokens.headers(),
-      refresh: () =>
-        new Promise((resolve) => {
-          const tabs = [...this.#tabs].sort(
-            ([, a], [, b]) => Number(b.visible) - Number(a.visible),
-          );
-          const tab = tabs[0]?.[0];
-          if (tab === undefined) return resolve(false);
-          const cancel = this.#host.timer(() => this.#answerRefresh(null), REFRESH_MS);
-          this.#answerRefresh = (token) => {
-            cancel();
-            this.#answerRefresh = () => {};
-            if (token) this.#tokens.accept(token);
-            resolve(token !== null);
-          };
-          this.#post({ t: "refresh", tab });
-        }),
-    };
   }
 
   async #refreshFor(): Promise<void> {

@@ -128,16 +128,19 @@ export class Leader {
     this.#settleSoon();
   }
 
-  pause(reason: Pause): void {
-    this.#pauses.add(reason);
-    if (this.#isPollOnly) for (const held of this.#held.values()) this.#poll(held, false);
-    this.#all({ type: "pause", reason });
+  setVisible(isVisible: boolean): void {
+    if (this.#options.times.pauseWhenHidden) this.hold("hidden", !isVisible);
   }
 
-  resume(reason: Pause): void {
-    this.#pauses.delete(reason);
-    this.#all({ type: "resume", reason });
-    if (this.#isPollOnly) for (const held of this.#held.values()) this.#start(held);
+  /** Pause for a reason, or resume when it is gone. */
+  hold(reason: Pause, isPaused: boolean): void {
+    if (isPaused) this.#pauses.add(reason);
+    else this.#pauses.delete(reason);
+    this.#all({ type: isPaused ? "pause" : "resume", reason });
+    if (!this.#isPollOnly) return;
+    for (const held of this.#held.values())
+      if (isPaused) this.#poll(held, false);
+      else this.#start(held);
   }
 
   /** Check connections after a sleep of the machine. */

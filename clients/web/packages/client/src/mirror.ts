@@ -206,7 +206,7 @@ export class Mirror {
         this.#evict();
         break;
       case "connection":
-        this.#connect(delivery.connection);
+        this.connect(delivery.connection);
         break;
     }
   }
@@ -224,13 +224,13 @@ export class Mirror {
     this.#sources.clear();
     for (const [source, state] of copy.sources) this.#sources.set(source, { ...state });
     this.places = copy.places;
-    this.#connect(copy.connection);
+    this.connect(copy.connection);
     for (const watcher of this.#watchers) this.#serve(watcher, "opened");
     this.#schedule(false);
   }
 
   /** Change what this tab alone knows of its connection. */
-  #connect(change: Partial<Connection>): void {
+  connect(change: Partial<Connection>): void {
     this.connection = { ...this.connection, ...change };
     this.#hasChanged = true;
     this.#schedule(false);

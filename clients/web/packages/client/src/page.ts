@@ -4,9 +4,8 @@ import type { Host } from "./host.js";
 import type { Pause } from "./link.js";
 
 export interface PageEvents {
-  visible(isVisible: boolean): void;
-  pause(reason: Pause): void;
-  resume(reason: Pause): void;
+  setVisible(isVisible: boolean): void;
+  hold(reason: Pause, isPaused: boolean): void;
   wake(): void;
 }
 
@@ -19,17 +18,19 @@ export function watchPage(host: Host, on: PageEvents): () => void {
   if (typeof document === "undefined") return () => {};
   const stopped = new AbortController();
   const { signal } = stopped;
-  const show = () => on.visible(document.visibilityState !== "hidden");
+  const show = () => on.setVisible(document.visibilityState !== "hidden");
   document.addEventListener("visibilitychange", show, { signal });
-  document.addEventListener("freeze", () => on.pause("frozen"), { signal });
-  document.addEventListener("resume", () => on.resume("frozen"), { signal });
-  addEventListener("offline", () => on.pause("offline"), { signal });
-  addEventListener("online", () => on.resume("offline"), { signal });
+  document.addEventListener("freeze", () => on.hold("frozen", true), { signal });
+  document.addEventListener("resume", () => on.hold("frozen", false), { signal });
+  addEventListener("offline", () => on.hold("offline", true), { signal });
+  addEventListener("online", () => on.hold("offline", false), { signal });
   // A page with open streams would not be kept for the way back.
-  addEventListener("pagehide", () => on.pause("frozen"), { signal });
-  addEventListener("pageshow", ({ persisted }) => persisted && on.resume("frozen"), { signal });
+  addEventListener("pagehide", () => on.hold("frozen", true), { signal });
+  addEventListener("pageshow", ({ persisted }) => persisted && on.hold("frozen", false), {
+    signal,
+  });
   show();
-  if (navigator.onLine === false) on.pause("offline");
+  if (navigator.onLine === false) on.hold("offline", true);
   let at = host.now();
   let cancel = () => {};
   const tick = () => {

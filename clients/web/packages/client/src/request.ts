@@ -55,11 +55,11 @@ export async function send(
       headers: {
         ...(await credentials.headers()),
         Accept: "application/json",
-        ...(body === undefined ? {} : { "Content-Type": "application/json" }),
-        ...(key === undefined ? {} : { "Idempotency-Key": key }),
+        ...(body !== undefined && { "Content-Type": "application/json" }),
+        ...(key && { "Idempotency-Key": key }),
       },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      ...(signal ? { signal } : {}),
+      body: body === undefined ? null : JSON.stringify(body),
+      signal: signal ?? null,
     });
   let response: Response;
   try {

@@ -1,4 +1,6 @@
 import { expect, test } from "vitest";
+import type { Locks } from "../src/group.js";
+import * as leader from "../src/leader.js";
 import type { TailraceClient } from "../src/types.js";
 import { Browser, Notes, type Tab, World } from "./world.js";
 
@@ -236,4 +238,94 @@ test("one tab refreshes the token for all", async () => {
   expect(server.world.live).toHaveLength(1);
   await Promise.all(clients.map((client) => client.request("GET /api/v1/workflows")));
   expect(asked).toBe(1);
+});
+
+test("streams of a worker that are refused at the same time wait for the same token", async () => {
+  const server = new Server();
+  const tokens = ["old", "new"];
+  const options = { sharing: "auto", token: () => tokens.shift() ?? "another" } as const;
+  const client = server.world.client(options, server.browser.worker(server.world)());
+  client.observe("paused", new Notes());
+  client.observe("/api/realtime/events", new Notes());
+  const serve = server.world.serve;
+  server.world.serve = (connection) => {
+    if (connection.headers.get("Authorization") === "Bearer new") serve?.(connection);
+    else connection.reject(401);
+  };
+  await server.world.pass(1_000);
+  expect(client.connection.get()).toMatchObject({ sharing: "worker", streams: 2 });
+});
+
+/** Return a load that fails so many times, and what it notes of its calls. */
+function failing(times: number) {
+  const calls = { count: 0 };
+  const load = async () => {
+    calls.count += 1;
+    if (calls.count <= times) throw new TypeError("Failed to fetch dynamically imported module");
+    return leader;
+  };
+  return { calls, load };
+}
+
+for (const sharing of ["none", "locks"] as const)
+  test(`with sharing ${sharing}, code that cannot be loaded is loaded again with back-off`, async () => {
+    const { world, browser } = new Server();
+    const { calls, load } = failing(6);
+    const tab = browser.tab();
+    const shared = sharing === "none" ? null : tab;
+    const client = world.client({ sharing }, { host: tab.host(world), shared, load });
+    const notes = new Notes();
+    client.observe("paused", notes);
+    await world.pass(10_000);
+    expect(calls.count).toBeLessThan(5);
+    client.observe("runs", new Notes());
+    await world.pass(120_000);
+    expect(calls.count).toBe(7);
+    expect(world.live).toHaveLength(1);
+    expect(notes.resets).toEqual(["opened"]);
+  });
+
+test("a client that is closed loads nothing any more", async () => {
+  const { world, browser } = new Server();
+  const { calls, load } = failing(Number.POSITIVE_INFINITY);
+  const tab = browser.tab();
+  const client = world.client({ sharing: "locks" }, { host: tab.host(world), shared: tab, load });
+  client.observe("paused", new Notes());
+  await world.pass(5_000);
+  client.close();
+  const { count } = calls;
+  await world.pass(600_000);
+  expect(calls.count).toBe(count);
+  expect(world.isIdle).toBe(true);
+});
+
+test("locks that refuse all requests are not asked in a loop", async () => {
+  const { world, browser } = new Server();
+  const tab = browser.tab();
+  let asked = 0;
+  const locks: Locks = {
+    request: async () => {
+      asked += 1;
+      throw new DOMException("no locks here", "SecurityError");
+    },
+  };
+  const shared = { locks, channel: (name: string) => tab.channel(name) };
+  const client = world.client({ sharing: "locks" }, { host: tab.host(world), shared });
+  client.observe("paused", new Notes());
+  await world.pass(3_000);
+  expect(asked).toBeLessThan(20);
+  client.close();
+});
+
+test("a client that is closed does not lead again, although its tab lives on", async () => {
+  const server = await withTabs(2);
+  const first = server.leader();
+  first.client.close();
+  await server.world.pass(2_000);
+  expect(server.leader()).not.toBe(first);
+  server.leader().client.close();
+  await server.world.pass(5_000);
+  expect(server.leaders).toEqual([]);
+  expect(server.world.live).toHaveLength(0);
+  expect(server.world.isIdle).toBe(true);
 });

@@ -1,7 +1,7 @@
 // @vitest-environment jsdom
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { TailraceClient } from "../src/types.js";
-import { type Notes, note, World } from "./world.js";
+import { Browser, type Notes, note, World } from "./world.js";
 
 let world: World;
 let client: TailraceClient;
@@ -131,4 +131,53 @@ test("several reasons to pause must all be gone", async () => {
   client.reconnect();
   await world.pass(10);
   expect(world.live).toHaveLength(1);
+});
+
+test("with a worker, its streams pause while all tabs are offline, and resume at once", async () => {
+  client.close();
+  world = new World();
+  world.serve = (connection) => connection.open().topic("paused", "x", 1, "1");
+  const partsOf = new Browser().worker(world);
+  const open = async () => {
+    const opened = world.client({ sharing: "auto" }, partsOf());
+    note(opened, "paused");
+    await world.pass(1_000);
+    return opened;
+  };
+  client = await open();
+  const other = await open();
+  expect(state()).toMatchObject({ state: "connected", sharing: "worker", tabs: 2 });
+
+  dispatchEvent(new Event("offline"));
+  await world.pass(600_000);
+  expect(world.streams).toHaveLength(1);
+  for (const each of [client, other])
+    expect(each.connection.get()).toMatchObject({ state: "disconnected", detail: "offline" });
+  dispatchEvent(new Event("online"));
+  await world.pass(20);
+  expect(world.streams).toHaveLength(2);
+  expect(world.live).toHaveLength(1);
+  expect(world.stream.lastEventId).toBe("1");
+
+  // Tools take the network from one tab, and the worker keeps its own.
+  dispatchEvent(new Event("offline"));
+  await world.pass(20);
+  expect(world.live).toHaveLength(0);
+  const third = await open();
+  expect(world.live).toHaveLength(1);
+  for (const each of [other, third]) each.close();
+});
+
+test("a client that cannot start says why, and starts when it is asked again", async () => {
+  const broken = world.client({ baseUrl: "http://[" });
+  const [, stop] = note(broken, "paused");
+  await world.pass(100);
+  expect(broken.connection.get()).toMatchObject({ state: "error", detail: null });
+  expect(broken.connection.get().cause).toContain("Invalid URL");
+  stop();
+  Object.assign(broken, { options: { baseUrl: "http://tailrace.test" } });
+  note(broken, "paused");
+  await world.pass(100);
+  expect(world.streams).toHaveLength(2);
+  broken.close();
 });

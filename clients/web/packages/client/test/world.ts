@@ -5,6 +5,7 @@ import type { Channel, Locks, Shared } from "../src/group.js";
 import type { Host } from "../src/host.js";
 import * as leader from "../src/leader.js";
 import type { Block, ClientOptions, Observer, Source, TailraceClient } from "../src/types.js";
+import { lead, type WorkerSetup } from "../src/worker.js";
 
 const BASE = "http://tailrace.test";
 
@@ -253,6 +254,21 @@ export class Browser {
 
   tab(): Tab {
     return new Tab(this.#channels, this.#queues);
+  }
+
+  /** Return how to make the parts of a tab of a worker, which starts with the first one. */
+  worker(world: World): () => Parts {
+    let isStarted = false;
+    const startWorker = (setup: WorkerSetup) => {
+      const worker = this.tab();
+      if (!isStarted) lead(worker.host(world), worker, setup);
+      isStarted = true;
+      return true;
+    };
+    return () => {
+      const tab = this.tab();
+      return { host: tab.host(world), shared: tab, startWorker };
+    };
   }
 }
 
