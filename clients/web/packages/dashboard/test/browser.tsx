@@ -1,14 +1,10 @@
 /** Parts of the dashboard in a document of jsdom, over an API that a test answers for. */
 import { QueryClientProvider } from "@tanstack/react-query";
-import { act, type ReactNode } from "react";
-import { createRoot } from "react-dom/client";
+import type { ReactNode } from "react";
+import { flushSync } from "react-dom";
+import { createRoot, type Root } from "react-dom/client";
 import { vi } from "vitest";
 import { client } from "../src/data/api.ts";
-
-declare global {
-  var IS_REACT_ACT_ENVIRONMENT: boolean;
-}
-globalThis.IS_REACT_ACT_ENVIRONMENT = true;
 
 // jsdom has no modal dialogs.
 HTMLDialogElement.prototype.showModal = function () {
@@ -51,14 +47,19 @@ export const refuse = (status: number, detail: string): Response =>
 /** What a token allows that may do everything. */
 export const ME = { subject: "ada", scopes: null };
 
+let root: Root | null = null;
+
+/** Render a page in place of the last one. */
 export async function render(children: ReactNode): Promise<HTMLElement> {
+  root?.unmount();
   client.clear();
   document.body.replaceChildren();
   const element = document.body.appendChild(document.createElement("main"));
-  const root = createRoot(element);
-  await act(async () => {
-    root.render(<QueryClientProvider client={client}>{children}</QueryClientProvider>);
-  });
+  const made = createRoot(element);
+  root = made;
+  flushSync(() =>
+    made.render(<QueryClientProvider client={client}>{children}</QueryClientProvider>),
+  );
   return element;
 }
 
@@ -71,13 +72,12 @@ export function find(selector: string, text = ""): HTMLElement | undefined {
 /** Wait for an element and click it. */
 export async function click(text: string): Promise<void> {
   const button = await shown("button", text);
-  await act(async () => button.click());
+  button.click();
 }
 
 /** Wait until an element is shown. */
 export async function shown(selector: string, text = ""): Promise<HTMLElement> {
-  return await vi.waitFor(async () => {
-    await act(async () => new Promise((resolve) => setTimeout(resolve, 5)));
+  return await vi.waitFor(() => {
     const found = find(selector, text);
     if (!found) throw new Error(`no ${selector} with ${text} in ${document.body.innerHTML}`);
     return found;

@@ -15,23 +15,32 @@ export class Problem extends Error {
   }
 }
 
-export async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
+/** Return an idempotency key. `randomUUID` exists only on pages from HTTPS or this machine. */
+export const newKey = (): string => crypto.getRandomValues(new Uint32Array(4)).join("-");
+
+/** @param key the idempotency key of a POST; the same one for each try of a request. */
+export async function call<T>(
+  method: string,
+  path: string,
+  body?: unknown,
+  key = newKey(),
+): Promise<T> {
   const headers: Record<string, string> = { accept: "application/json", ...sessionHeaders() };
   if (body !== undefined) headers["content-type"] = "application/json";
-  // `randomUUID` exists only on pages from HTTPS or this machine.
-  if (method === "POST")
-    headers["idempotency-key"] = crypto.getRandomValues(new Uint32Array(4)).join("-");
+  if (method === "POST") headers["idempotency-key"] = key;
   let answer: Response;
+  let text: string;
   try {
     answer = await fetch(BASE + path, {
       method,
       headers,
       body: body === undefined ? null : JSON.stringify(body),
     });
+    text = await answer.text();
   } catch {
-    throw new Problem(0, "The API does not answer. The request is kept; try again.", [], null);
+    const doubt = method === "GET" ? "" : " Whether the request has arrived is not known.";
+    throw new Problem(0, `The API does not answer.${doubt}`, [], null);
   }
-  const text = await answer.text();
   if (answer.ok) return (text ? JSON.parse(text) : null) as T;
   throw problemOf(answer, text);
 }
@@ -47,7 +56,8 @@ function problemOf(answer: Response, text: string): Problem {
 }
 
 export const get = <T>(path: string) => call<T>("GET", path);
-export const post = <T>(path: string, body: unknown = {}) => call<T>("POST", path, body);
+export const post = <T>(path: string, body: unknown = {}, key?: string) =>
+  call<T>("POST", path, body, key);
 
 /** Return a query string with the values that are not empty. */
 export function query(values: Record<string, string | number | null | undefined>): string {

@@ -1,10 +1,12 @@
-import { useRef, useState } from "react";
-import { get, Problem, post } from "../data/api.ts";
-import type { Json, RunDocument, Schema } from "../data/types.ts";
-import { clock } from "../ui/format.ts";
-import { Failure, toast } from "../ui/parts.tsx";
+import { useRun } from "@tailrace/react";
+import { useState } from "react";
+import { Problem } from "../data/api.ts";
+import { type Decision, decide, stop, useDecision } from "../data/decisions.ts";
+import type { Json, Schema } from "../data/types.ts";
+import { Failure } from "../ui/parts.tsx";
 import { Glyph } from "../ui/status.tsx";
 import { ValueForm } from "../ui/ValueForm.tsx";
+import { isEnded, type RunState } from "./fold.ts";
 
 interface Props {
   executionId: string;
@@ -12,7 +14,12 @@ interface Props {
   schema: Schema | null | undefined;
   /** Whether the wait is over: the decision was applied, or another one was first. */
   isOver: boolean;
+  /** The run, where the page follows it. */
+  run?: RunState;
 }
+
+/** What was typed, by step: another entry of the list, or another page, must not discard it. */
+const drafts = new Map<string, Json>();
 
 /** What readers see instead of the form. */
 export function NoDecision() {
@@ -20,68 +27,21 @@ export function NoDecision() {
 }
 
 /** Approve or reject, with a receipt: sent, in the log, applied. */
-export function DecisionForm({ executionId, nodeId, schema, isOver }: Props) {
-  const [value, setValue] = useState<Json>({});
-  const [stage, setStage] = useState<"open" | "sent" | "logged">("open");
-  const [decision, setDecision] = useState("");
-  const [error, setError] = useState<unknown>(null);
-  const [winner, setWinner] = useState("");
-  const form = useRef<HTMLDivElement>(null);
-
-  const send = async (chosen: "approved" | "rejected", data: Json) => {
-    setError(null);
-    setDecision(chosen);
-    setStage("sent");
-    try {
-      await post(`api/v1/executions/${executionId}/resume`, {
-        node_id: nodeId,
-        decision: chosen,
-        data,
-      });
-      setStage("logged");
-      toast(`${chosen === "approved" ? "Approved" : "Rejected"} ${nodeId}`, "success");
-    } catch (failure) {
-      setStage("open");
-      setError(failure);
-      if (failure instanceof Problem && failure.status === 409) setWinner(await winnerOf());
-    }
+export function DecisionForm({ executionId, nodeId, schema, isOver, run }: Props) {
+  const made = useDecision(executionId, nodeId);
+  const draft = `${executionId}~${nodeId}`;
+  const [value, setValue] = useState<Json>(() => drafts.get(draft) ?? {});
+  const change = (next: Json) => {
+    drafts.set(draft, next);
+    setValue(next);
   };
-
-  const winnerOf = async (): Promise<string> => {
-    const path = `api/v1/executions/${executionId}?include_logs=true`;
-    const { logs = [] } = await get<RunDocument>(path);
-    const found = logs.findLast(
-      ({ type, data }) =>
-        type === "command:requested" && (data as { node_id?: string } | null)?.node_id === nodeId,
-    );
-    if (!found) return "The wait is over: it timed out, or the run was cancelled.";
-    const { actor, decision: made } = found.data as { actor?: string; decision?: string };
-    return `${actor || "Someone else"} was first: ${made ?? "resumed"} at ${clock(found.timestamp)}.`;
-  };
-
-  if (stage === "logged" || (stage === "sent" && isOver)) {
-    return (
-      <ol className="receipt" aria-label="Receipt">
-        {[
-          ["sent", true],
-          ["in the log", true],
-          ["applied", isOver],
-        ].map(([word, done]) => (
-          <li key={String(word)} data-done={done || undefined}>
-            <span className={done ? "is-success" : "is-running"}>
-              <Glyph status={done ? "success" : "running"} />
-            </span>
-            {word}
-          </li>
-        ))}
-        <li>{decision}</li>
-      </ol>
-    );
-  }
+  if (made && !["refused", "stopped"].includes(made.stage))
+    return <Receipt executionId={executionId} nodeId={nodeId} made={made} run={run} />;
+  const { error = null, winner = "" } = made ?? {};
   const refused = error instanceof Problem ? error.errors : [];
   const prefix = "/data";
   return (
-    <div ref={form} className="stack">
+    <div className="stack">
       {winner ? <p className="strong">{winner}</p> : null}
       {error ? <Failure error={error} /> : null}
       {isOver && !winner ? <p className="muted">This wait is over.</p> : null}
@@ -89,32 +49,71 @@ export function DecisionForm({ executionId, nodeId, schema, isOver }: Props) {
         id={`decide-${nodeId}`}
         schema={schema}
         value={value}
-        onChange={setValue}
-        onSubmit={(data) => send("approved", data)}
+        onChange={change}
+        onSubmit={(data) => decide(executionId, nodeId, "approved", data)}
         refused={refused
           .filter(({ pointer }) => pointer.startsWith(prefix))
           .map(({ pointer, detail }) => ({ pointer: pointer.slice(prefix.length), detail }))}
       >
         <div className="row tight">
-          <button
-            type="submit"
-            className="btn primary"
-            data-key="a"
-            disabled={stage === "sent" || isOver}
-          >
+          <button type="submit" className="btn primary" data-key="a" disabled={isOver}>
             Approve
           </button>
           <button
             type="button"
             className="btn danger"
             data-key="r"
-            disabled={stage === "sent" || isOver}
-            onClick={() => send("rejected", value)}
+            disabled={isOver}
+            onClick={() => decide(executionId, nodeId, "rejected", value)}
           >
             Reject
           </button>
         </div>
       </ValueForm>
+    </div>
+  );
+}
+
+type ReceiptProps = Pick<Props, "executionId" | "nodeId" | "run"> & { made: Decision };
+
+function Receipt({ executionId, nodeId, made, run }: ReceiptProps) {
+  const isLogged = made.stage === "logged";
+  // A page that does not follow the run does so from here until the decision is applied.
+  const followed = useRun(isLogged && !run ? executionId : null).state;
+  const state = run ?? followed;
+  const isApplied = isLogged && state?.commands.get(made.commandId)?.applied === true;
+  const isLate = isLogged && !isApplied && state !== null && isEnded(state);
+  return (
+    <div className="stack">
+      <ol className="receipt" aria-label="Receipt">
+        {[
+          ["sent", made.stage !== "unanswered"],
+          ["in the log", isLogged],
+          [isLate ? "not applied: the run has ended" : "applied", isApplied],
+        ].map(([word, done]) => (
+          <li key={String(word)} data-done={done || undefined}>
+            <span className={done ? "is-success" : "is-running"}>
+              <Glyph status={done ? "success" : isLate ? "skipped" : "running"} />
+            </span>
+            {word}
+          </li>
+        ))}
+        <li>{made.choice}</li>
+      </ol>
+      {made.stage === "unanswered" ? (
+        <>
+          <Failure error={made.error} />
+          <p>
+            The decision is kept in this tab and sent again by itself. It counts once, even if it
+            has already arrived.
+          </p>
+          <div>
+            <button type="button" className="btn" onClick={() => stop(executionId, nodeId)}>
+              Stop sending
+            </button>
+          </div>
+        </>
+      ) : null}
     </div>
   );
 }

@@ -1,5 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
 import { get } from "../data/api.ts";
+import { useDecision } from "../data/decisions.ts";
 import { Only } from "../data/me.tsx";
 import type { Definition, NodeStatistics, RunDocument } from "../data/types.ts";
 import { useNow } from "../data/useStore.ts";
@@ -25,6 +26,8 @@ export function StepPanel({ run, step, definition, usual, isLive, onClose }: Pro
   const node = definition?.nodes[nodeId];
   const decider = deciderOf(run, step);
   const latency = usual.get(nodeId)?.latency;
+  const made = useDecision(run.execution_id, step.node_id);
+  const isWaiting = step.status === "waiting" && step.waiting?.kind === "signal";
   return (
     <Side
       label={`Step ${step.node_id}`}
@@ -103,7 +106,7 @@ export function StepPanel({ run, step, definition, usual, isLive, onClose }: Pro
           </>
         ) : null}
       </dl>
-      {step.status === "waiting" && step.waiting?.kind === "signal" && isLive ? (
+      {isLive && (isWaiting || made) ? (
         <Section title="Decide">
           <div className="card-body">
             <Only scope="executions:write" others={<NoDecision />}>
@@ -111,8 +114,9 @@ export function StepPanel({ run, step, definition, usual, isLive, onClose }: Pro
                 key={run.execution_id + step.node_id}
                 executionId={run.execution_id}
                 nodeId={step.node_id}
-                schema={step.waiting.form}
-                isOver={false}
+                schema={step.waiting?.form}
+                isOver={!isWaiting}
+                run={run}
               />
             </Only>
           </div>
