@@ -3,6 +3,7 @@ import {
   lazy,
   type ReactNode,
   Suspense,
+  useCallback,
   useEffect,
   useRef,
   useState,
@@ -15,9 +16,11 @@ import { Finder } from "./Finder.tsx";
 import Overview from "./pages/Overview.tsx";
 import RunPage from "./pages/Run.tsx";
 import Runs from "./pages/Runs.tsx";
-import { go, Link, usePlace } from "./router.tsx";
-import { isTyping } from "./run/Scrubber.tsx";
+import { Link, usePlace } from "./router.tsx";
+import { useShortcuts } from "./shortcuts.ts";
 import { SignIn } from "./ui/AccessForm.tsx";
+import { Boundary } from "./ui/Boundary.tsx";
+import { wordsOf } from "./ui/connection.ts";
 import { count } from "./ui/format.ts";
 import * as icons from "./ui/icons.tsx";
 import { Empty, Loading, Sheet, Toasts } from "./ui/parts.tsx";
@@ -89,10 +92,15 @@ function pageOf(path: string[]): ReactNode {
   }
 }
 
+const pathOfKey = (key: string) => PAGES.find(([, , , each]) => each === key)?.[0];
+
 export function App() {
   const { path } = usePlace();
   const [help, setHelp] = useState(false);
-  useShortcuts(() => setHelp(true));
+  useShortcuts(
+    pathOfKey,
+    useCallback(() => setHelp(true), []),
+  );
   const isSignedOut = useConnection().detail === "unauthorized";
   const page = path[0] ?? "";
   const [, name, , , scope] = PAGES.find(([each]) => each === page) ?? [];
@@ -118,21 +126,23 @@ export function App() {
       <Nav page={page} />
       <main className="main" id="main" tabIndex={-1}>
         <Outage />
-        <Suspense
-          fallback={
-            <div className="page">
-              <Loading />
-            </div>
-          }
-        >
-          {isSignedOut ? (
-            <SignIn />
-          ) : scope ? (
-            <Guarded scope={scope}>{pageOf(path)}</Guarded>
-          ) : (
-            pageOf(path)
-          )}
-        </Suspense>
+        <Boundary place={path.join("/")}>
+          <Suspense
+            fallback={
+              <div className="page">
+                <Loading />
+              </div>
+            }
+          >
+            {isSignedOut ? (
+              <SignIn />
+            ) : scope ? (
+              <Guarded scope={scope}>{pageOf(path)}</Guarded>
+            ) : (
+              pageOf(path)
+            )}
+          </Suspense>
+        </Boundary>
       </main>
       <Toasts />
       {help ? <Keys onClose={() => setHelp(false)} /> : null}
@@ -203,22 +213,6 @@ function Nav({ page }: { page: string }) {
   );
 }
 
-/** The state of the streams: of a status, in a word, and in a sentence where people should act. */
-function wordsOf({ state, detail }: Connection): [status: string, word: string, text: string] {
-  if (detail === "unauthorized") return ["error", "Signed out", "The API wants a token."];
-  if (detail === "offline") return ["error", "Offline", `This computer is offline. ${OLD}`];
-  if (detail === "manual") return ["waiting", "Cut", ""];
-  if (detail === "polling") {
-    return ["waiting", "Polling", `No stream can be opened, so the page asks every few seconds.`];
-  }
-  if (state === "reconnecting") return ["waiting", "Reconnecting", `The stream is cut. ${OLD}`];
-  if (state === "error") return ["error", "Refused", "The API refuses the stream."];
-  if (state === "connecting") return ["queued", "Connecting", ""];
-  return ["success", "Live", ""];
-}
-
-const OLD = "What you see may be old; it catches up by itself.";
-
 function watchNetwork(changed: () => void): () => void {
   const stop = new AbortController();
   addEventListener("online", changed, { signal: stop.signal });
@@ -282,34 +276,6 @@ function ThemeButton() {
       {dark ? <icons.Sun /> : <icons.Moon />}
     </button>
   );
-}
-
-/** `g` and a letter opens a page, `j` and `k` move between rows, `?` lists the keys. */
-function useShortcuts(showHelp: () => void): void {
-  const isGoing = useRef(false);
-  useEffect(() => {
-    const press = (event: KeyboardEvent) => {
-      if (isTyping(event)) return;
-      if (isGoing.current) {
-        isGoing.current = false;
-        const page = PAGES.find(([, , , key]) => key === event.key);
-        if (page) go(`#/${page[0]}`);
-      } else if (event.key === "g") isGoing.current = true;
-      else if (event.key === "?") showHelp();
-      else if (event.key === "j" || event.key === "k") moveRow(event.key === "j" ? 1 : -1);
-      else if (event.key === "a" || event.key === "r") {
-        document.querySelector<HTMLButtonElement>(`[data-key="${event.key}"]`)?.click();
-      }
-    };
-    addEventListener("keydown", press);
-    return () => removeEventListener("keydown", press);
-  }, [showHelp]);
-}
-
-function moveRow(by: number): void {
-  const rows = [...document.querySelectorAll<HTMLElement>("[data-row]")];
-  const at = rows.indexOf(document.activeElement as HTMLElement);
-  rows[Math.min(Math.max(at + by, 0), rows.length - 1)]?.focus();
 }
 
 function Keys({ onClose }: { onClose: () => void }) {

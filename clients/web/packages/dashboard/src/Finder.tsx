@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from "react";
 import { go, href } from "./router.tsx";
-import { isTyping } from "./run/Scrubber.tsx";
 import * as icons from "./ui/icons.tsx";
+import { isTyping } from "./ui/typing.ts";
 
 const EXECUTION = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]+$/i;
 

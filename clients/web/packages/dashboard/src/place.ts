@@ -11,7 +11,16 @@ export function fragment(): string {
 export function parse(text: string): Place {
   const [path = "", query = ""] = text.split("?", 2);
   return {
-    path: path.split("/").filter(Boolean).map(decodeURIComponent),
+    path: path.split("/").filter(Boolean).map(decoded),
     query: new URLSearchParams(query),
   };
+}
+
+/** Decode a part of a path; one that is not encoded correctly, as it is. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }

@@ -3,6 +3,7 @@ import { useStore } from "../data/useStore.ts";
 import { clock } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
 import { type Palette, prepared, usePalette } from "../ui/palette.ts";
+import { isTyping } from "../ui/typing.ts";
 import type { RunStore } from "./runStore.ts";
 
 /** The foot of a run: drag to any event of it, while it goes on. */
@@ -109,12 +110,4 @@ function Ticks({ store, total, at }: { store: RunStore; total: number; at: numbe
     });
   });
   return <canvas ref={canvas} />;
-}
-
-export function isTyping(event: KeyboardEvent): boolean {
-  if (event.ctrlKey || event.metaKey || event.altKey) return true;
-  // The target of a key that was pressed in the editor is the element around it.
-  const target = event.composedPath()[0] as HTMLElement | undefined;
-  if (target instanceof HTMLInputElement && target.type === "range") return false;
-  return target?.matches?.("input, textarea, select, [contenteditable]") ?? false;
 }
