@@ -8,11 +8,14 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
 
 from harness.documentation import VALUES_OF_THE_CHART, blocks
-from harness.kubernetes.chart import Chart, Refused, Resource
+from harness.kubernetes.chart import Chart, Refused, Resource, changed, merged
 from tailrace_api.routes.workers import DEMAND_PATH
 from tailrace_shared.process.settings_reader import read_settings
+from tailrace_shared.process.tracing import start_tracing
 from tailrace_shared.settings import ApiSettings, CommonSettings, WorkerSettings
 from tools.chart_schema import CHART, schema_of
 
@@ -75,6 +78,28 @@ def test_services_accept_the_environment_of_their_pods(chart: Chart, example: st
     assert read == set(kinds)
 
 
+def test_services_send_traces_to_the_collector(chart: Chart, monkeypatch: pytest.MonkeyPatch):
+    """With the Secret's headers, and as many traces as the ratio says; jobs send none."""
+    traced = set()
+    for container in _containers(chart.render(PRODUCTION)):
+        sources = {each["name"]: each.get("valueFrom") for each in container["env"]}
+        if (source := sources.get("OTEL_EXPORTER_OTLP_HEADERS")) is None:
+            assert not [name for name in sources if name.startswith("OTEL_")]
+            continue
+        assert source == {"secretKeyRef": {"name": "tailrace-tracing", "key": "headers"}}
+        traced.add(container["name"])
+        for name, value in _environment(container).items():
+            if name.startswith("OTEL_"):
+                monkeypatch.setenv(name, value)
+    assert traced == {"api", "worker"}
+    assert OTLPSpanExporter()._endpoint == "http://collector.tracing:4318/v1/traces"
+    sampler = TracerProvider(shutdown_on_exit=False).sampler
+    assert sampler.get_description().startswith("ParentBased{root:TraceIdRatioBased{0.1}")
+    assert start_tracing("api", str) is not None
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    assert start_tracing("api", str) is None
+
+
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_the_chart_refuses_settings_that_it_computes(chart: Chart, example: str):
     values = yaml.safe_load((CHART / "ci" / example).read_text())
@@ -86,7 +111,7 @@ def test_the_chart_refuses_settings_that_it_computes(chart: Chart, example: str)
         name for each in environments for name in each if name.startswith("TAILRACE_")
     } - chosen
     with pytest.raises(Refused) as refused:
-        chart.render(_changed(values, {"config": dict.fromkeys(computed, "1")}))
+        chart.render(changed(values, {"config": dict.fromkeys(computed, "1")}))
     assert not [name for name in computed if f"config: {name} is" not in str(refused.value)]
 
 
@@ -99,7 +124,7 @@ def test_specific_settings_win_over_general_ones(chart: Chart):
         "workerDefaults.config": {swept: "3s"},
         "workers": {"default": {}, "other": {"config": {swept: "4s", sized: "2"}}},
     }
-    resources = chart.render(_changed(TRIAL, values))
+    resources = chart.render(changed(TRIAL, values))
     _validate(resources)
     found = {}
     for name in ("api", "worker-default", "worker-other"):
@@ -130,6 +155,17 @@ def test_specific_settings_win_over_general_ones(chart: Chart):
             {"auth.mode": "jwt", "auth.jwksUrl": "https://id", "auth.algorithm": "HS256"},
             "auth.algorithm",
         ),
+        (
+            {"auth.mode": "jwt", "auth.jwksUrl": "http://keycloak:8080/jwks.json"},
+            "auth.jwksUrl: the API fetches keys by https only",
+        ),
+        (
+            {"auth.mode": "jwt", "auth.jwksUrl": "https://id:77777"},
+            "auth.jwksUrl: 77777 is not a port",
+        ),
+        ({"tracing.endpoint": "http://collector:4318"}, "networkPolicy.tracing: list the peers"),
+        ({"tracing.endpoint": "collector:4318"}, "endpoint"),
+        ({"tracing.headers.secretName": "x"}, "tracing.endpoint: required"),
         ({"api.memoryMiB": 512}, "api.memoryMiB: the budgets and the process need 1056 MiB"),
         ({"api.autoscaling": {"enabled": True, "minReplicas": 20}}, "minReplicas"),
         ({"api.autoscaling": {"enabled": True, "cpuPercent": 0}}, "cpuPercent or streamsPerPod"),
@@ -150,29 +186,29 @@ def test_specific_settings_win_over_general_ones(chart: Chart):
 )
 def test_contradictions_are_refused(chart: Chart, changes: dict[str, Any], message: str):
     with pytest.raises(Refused) as refused:
-        chart.render(_changed(TRIAL, changes))
+        chart.render(changed(TRIAL, changes))
     assert message in str(refused.value)
 
 
 def test_the_grace_period_is_that_of_the_drain(chart: Chart):
-    values = _changed(TRIAL, {"api.drain": {"delaySeconds": 20, "timeoutSeconds": 60}})
+    values = changed(TRIAL, {"api.drain": {"delaySeconds": 20, "timeoutSeconds": 60}})
     api = _deployment(chart.render(values), "demo-api")
     assert api["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 85
 
 
 @pytest.mark.parametrize("surge", ["25%", 3])
 def test_a_rollout_of_the_api_starts_pods_before_it_ends_others(chart: Chart, surge: str | int):
-    api = _deployment(chart.render(_changed(TRIAL, {"api.maxSurge": surge})), "demo-api")
+    api = _deployment(chart.render(changed(TRIAL, {"api.maxSurge": surge})), "demo-api")
     assert api["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": surge, "maxUnavailable": 0}
     with pytest.raises(Refused, match="maxSurge"):
-        chart.render(_changed(TRIAL, {"api.maxSurge": "0%"}))
+        chart.render(changed(TRIAL, {"api.maxSurge": "0%"}))
 
 
 def test_an_autoscaler_owns_the_number_of_replicas(chart: Chart):
     """A number in the Deployment would reset it at every upgrade."""
     resources = chart.render(PRODUCTION)
     assert "replicas" not in _deployment(resources, "demo-api")["spec"]
-    fixed = chart.render(_changed(PRODUCTION, {"api.autoscaling": {"enabled": False}}))
+    fixed = chart.render(changed(PRODUCTION, {"api.autoscaling": {"enabled": False}}))
     assert _deployment(fixed, "demo-api")["spec"]["replicas"] == 3
 
 
@@ -196,7 +232,7 @@ def test_workers_follow_the_demand(chart: Chart):
 def test_a_restore_stops_all_services(chart: Chart):
     """The autoscalers too, which would start them again; and no backup replaces an older one."""
     restore = {"file": "tailrace-1.age", "identity": {"secretName": "key"}}
-    resources = chart.render(_changed(PRODUCTION, {"restore": restore}))
+    resources = chart.render(changed(PRODUCTION, {"restore": restore}))
     _validate(resources)
     kinds = [each["kind"] for each in resources]
     assert not {"HorizontalPodAutoscaler", "ScaledObject"} & {*kinds}
@@ -218,7 +254,7 @@ def test_each_restore_is_a_job_of_its_own(chart: Chart):
     restore = {"file": "tailrace-1.age", "identity": {"secretName": "key"}}
     names = set()
     for replaces in (False, True):
-        values = _changed(PRODUCTION, {"restore": {**restore, "replace": replaces}})
+        values = changed(PRODUCTION, {"restore": {**restore, "replace": replaces}})
         names |= {
             each["metadata"]["name"] for each in chart.render(values) if each["kind"] == "Job"
         }
@@ -250,9 +286,7 @@ def test_clients_do_not_reach_the_internal_port(chart: Chart):
 @pytest.mark.parametrize("version", ["0.3.0", "9.9.9"])
 def test_an_upgrade_changes_no_immutable_field(chart: Chart, version: str):
     """Kubernetes refuses changes of selectors, of a Service's name and of a claim's template."""
-    rendered = chart.render(
-        _changed(TRIAL, {"images.api.tag": version, "images.nats.tag": version})
-    )
+    rendered = chart.render(changed(TRIAL, {"images.api.tag": version, "images.nats.tag": version}))
     assert {
         each["metadata"]["name"]: each["spec"]["selector"]["matchLabels"]
         for each in rendered
@@ -276,7 +310,7 @@ def test_random_values_render_or_are_refused_by_name(chart: Chart, seed: int):
     schema = schema_of((CHART / "values.yaml").read_text())
     values = _random_values(random.Random(seed), schema)
     try:
-        resources = chart.render(_merged(TRIAL, values))
+        resources = chart.render(merged(TRIAL, values))
     except Refused as refused:
         if "validate.yaml" not in str(refused):
             raise
@@ -320,28 +354,6 @@ def _deployment(resources: list[Resource], name: str) -> Resource:
         if each["kind"] == "Deployment" and each["metadata"]["name"] == name
     )
     return found
-
-
-def _changed(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return values with others at dotted paths."""
-    result = values
-    for path, value in changes.items():
-        nested: Any = value
-        for key in reversed(path.split(".")):
-            nested = {key: nested}
-        result = _merged(result, nested)
-    return result
-
-
-def _merged(values: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(values)
-    for key, value in others.items():
-        known = merged.get(key)
-        if isinstance(value, dict) and isinstance(known, dict):
-            merged[key] = _merged(known, value)
-        else:
-            merged[key] = value
-    return merged
 
 
 def _random_values(random_: random.Random, schema: dict[str, Any]) -> dict[str, Any]:

@@ -47,6 +47,29 @@ class Chart:
         return [each for each in yaml.safe_load_all(result.stdout) if each]
 
 
+def changed(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return values with others at dotted paths."""
+    result = values
+    for path, value in changes.items():
+        nested: Any = value
+        for key in reversed(path.split(".")):
+            nested = {key: nested}
+        result = merged(result, nested)
+    return result
+
+
+def merged(values: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    """Return values with others over them, at every depth."""
+    result = dict(values)
+    for key, value in others.items():
+        known = result.get(key)
+        if isinstance(value, dict) and isinstance(known, dict):
+            result[key] = merged(known, value)
+        else:
+            result[key] = value
+    return result
+
+
 def helm_program(name: str = "helm") -> str:
     """Return the path of Helm; skip the test if it is missing, or fail it in CI.
 

@@ -109,12 +109,16 @@ def _is_port(ports: Sequence[Resource] | None, target: Peer, port: int, protocol
 
 
 def pods_of(resources: Sequence[Resource], namespace: str) -> dict[str, Peer]:
-    """Return the pods of Deployments, StatefulSets and Jobs, by their component."""
+    """Return the pods, and those of Deployments, StatefulSets and jobs, by their component."""
     found = {}
     for each in resources:
-        template = each["spec"].get("jobTemplate", each) if "spec" in each else each
-        template = template.get("spec", {}).get("template")
-        if each["kind"] not in ("Deployment", "StatefulSet", "Job", "CronJob") or not template:
+        if each["kind"] == "Pod":
+            template = each
+        elif each["kind"] in ("Deployment", "StatefulSet", "Job"):
+            template = each["spec"]["template"]
+        elif each["kind"] == "CronJob":
+            template = each["spec"]["jobTemplate"]["spec"]["template"]
+        else:
             continue
         labels = template["metadata"]["labels"]
         ports = {

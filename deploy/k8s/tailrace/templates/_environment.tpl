@@ -1,3 +1,16 @@
+{{/* Environment of a service, with traces: (list $ settings computed). */}}
+{{- define "tailrace.serviceEnv" -}}
+{{- $root := index . 0 -}}
+{{- $tracing := include "tailrace.tracingEnv" $root | fromYaml -}}
+{{- include "tailrace.env" (list $root (index . 1) (merge $tracing (index . 2))) -}}
+{{- with $root.Values.tracing }}
+{{- if and .endpoint .headers.secretName }}
+- name: OTEL_EXPORTER_OTLP_HEADERS
+  valueFrom: {secretKeyRef: {name: {{ .headers.secretName | quote }}, key: {{ .headers.secretKey | quote }}}}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/*
 Environment of a container: (list $ settings computed), two dicts. A name occurs once: `settings`, those of the
 component, win over `config`, and what the chart computes over both.
@@ -93,4 +106,15 @@ TAILRACE_NODES: {{ join "," . | quote }}
 TAILRACE_SECRETS_DIR: /etc/tailrace/secrets
 TAILRACE_SECRETS_TENANTS: {{ .secretsTenants | quote }}
 {{- end }}
+{{- end -}}
+
+{{/* Traces, of the API and the workers. */}}
+{{- define "tailrace.tracingEnv" -}}
+{{- with .Values.tracing -}}
+{{- if .endpoint -}}
+OTEL_EXPORTER_OTLP_ENDPOINT: {{ .endpoint | quote }}
+OTEL_TRACES_SAMPLER: parentbased_traceidratio
+OTEL_TRACES_SAMPLER_ARG: {{ .ratio | quote }}
+{{- end -}}
+{{- end -}}
 {{- end -}}

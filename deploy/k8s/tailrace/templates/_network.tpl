@@ -24,3 +24,18 @@
     {{- end }}
   ports: [{protocol: TCP, port: internal}]
 {{- end -}}
+
+{{/* Port of a URL: its own, or that of its scheme. */}}
+{{- define "tailrace.urlPort" -}}
+{{- $authority := regexFind "^https?://[^/?#]*" . -}}
+{{- regexFind ":[0-9]+$" $authority | trimPrefix ":" | default (ternary "443" "80" (hasPrefix "https:" .)) -}}
+{{- end -}}
+
+{{/* Egress of the components that send traces, to the collector. */}}
+{{- define "tailrace.tracingEgress" -}}
+{{- if .Values.tracing.endpoint }}
+- to:
+    {{- toYaml .Values.networkPolicy.tracing | nindent 4 }}
+  ports: [{protocol: TCP, port: {{ default (include "tailrace.urlPort" .Values.tracing.endpoint) .Values.networkPolicy.tracingPort | int }}}]
+{{- end }}
+{{- end -}}

@@ -49,6 +49,21 @@
 {{- else if and $v.auth.jwksUrl (eq $v.auth.algorithm "HS256") -}}
 {{- $errors = append $errors "auth.algorithm: a key set has public keys; use RS256, ES256 or EdDSA with auth.jwksUrl" -}}
 {{- end -}}
+{{- if and $v.auth.jwksUrl (not (hasPrefix "https://" $v.auth.jwksUrl)) -}}
+{{- $errors = append $errors "auth.jwksUrl: the API fetches keys by https only; otherwise an attacker could replace them" -}}
+{{- end -}}
+{{- range $name, $url := dict "auth.jwksUrl" $v.auth.jwksUrl "tracing.endpoint" $v.tracing.endpoint -}}
+{{- $port := include "tailrace.urlPort" $url | atoi -}}
+{{- if or (lt $port 1) (gt $port 65535) -}}
+{{- $errors = append $errors (printf "%s: %d is not a port" $name $port) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $v.networkPolicy.enabled $v.tracing.endpoint (not $v.networkPolicy.tracing) -}}
+{{- $errors = append $errors "networkPolicy.tracing: list the peers of your collector, or set networkPolicy.enabled=false" -}}
+{{- end -}}
+{{- if and $v.tracing.headers.secretName (not $v.tracing.endpoint) -}}
+{{- $errors = append $errors "tracing.endpoint: required by tracing.headers.secretName" -}}
+{{- end -}}
 {{- $budget := add $v.api.budgets.topicMiB $v.api.budgets.backlogMiB $v.api.budgets.contextMiB 256 -}}
 {{- if lt (int $v.api.memoryMiB) (int $budget) -}}
 {{- $errors = append $errors (printf "api.memoryMiB: the budgets and the process need %d MiB, and the limit is %d" $budget (int $v.api.memoryMiB)) -}}
