@@ -1,11 +1,14 @@
 """Commands of every day: logs, steps, workflows, statistics, and a new project."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import click
 import msgspec
@@ -273,6 +276,27 @@ def test_a_new_project_passes_its_tests(tmp_path: Path):
     again = CliRunner().invoke(cli, ["init", str(folder)])
     assert again.exit_code == 1
     assert "exists already" in again.stderr
+
+
+def test_a_project_needs_a_folder_that_can_be_written(tmp_path: Path):
+    """The error has the path, and no traceback."""
+    (tmp_path / "file").touch()
+    ended = CliRunner().invoke(cli, ["init", str(tmp_path / "file" / "project")])
+    assert ended.exit_code == 1
+    expected = f"tailrace: cannot write {tmp_path}/file/project/nodes.py: Not a directory\n"
+    assert ended.stderr == expected
+
+
+def test_an_unexpected_error_of_the_system_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    """Such as a full disk; a pipe without a reader ends quietly."""
+    for number, message in (
+        (errno.ENOSPC, "tailrace: No space left on device\n"),
+        (errno.EPIPE, ""),
+    ):
+        failing = Mock(side_effect=OSError(number, os.strerror(number)))
+        monkeypatch.setattr("tailrace.commands.completion.get_completion_class", failing)
+        ended = CliRunner().invoke(cli, ["completion", "bash"])
+        assert (ended.exit_code, ended.stderr) == (1, message)
 
 
 def test_a_rerun_is_of_one_run_or_of_all_that_match(

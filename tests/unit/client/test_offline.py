@@ -43,6 +43,18 @@ def test_standard_input_is_checked() -> None:
     assert (answer["file"], answer["workflow_id"], answer["valid"]) == ("-", "w", True)
 
 
+@pytest.mark.parametrize("name", ["TAILRACE_URL", "TAILRACE_PROFILE"])
+def test_offline_no_address_is_needed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    """Not even a valid one."""
+    monkeypatch.setenv(name, "foo")
+    file = tmp_path / "w.yaml"
+    file.write_text("id: w\nnodes: {a: {type: log, with: {message: x}}}\n")
+    assert CliRunner().invoke(cli, ["validate", "--offline", str(file)]).exit_code == 0
+    assert CliRunner().invoke(cli, ["validate", str(file)]).exit_code == 2
+
+
 def test_modules_of_nodes_that_cannot_be_imported_are_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -77,6 +77,21 @@ def test_a_token_that_others_may_read_is_refused(config: dict[str, str], tmp_pat
         ("[profiles.x]\nurl = 'http://a'\nuser = 'b'\n", "has the unknown field 'user'"),
         ("profiles = 1\n", "write profiles as"),
         ("[profiles", "cannot read"),
+        ("a = " + "[" * 2000, "cannot read .* nested too deeply"),
+        ("[profiles.x]\nurl = 5\n", "the field 'url', which is not text"),
+        ("[profiles.x]\nurl = 'http://a'\ntoken = 5\n", "the field 'token', which is not text"),
+        (
+            "[profiles.x]\nurl = 'http://a'\ntoken_file = 5\n",
+            "the field 'token_file', which is not text",
+        ),
+        (
+            "[profiles.x]\nurl = ''\ntoken_file = \"a\\u0000b\"\n",
+            "the field 'token_file', which is not text",
+        ),
+        (
+            "[profiles.x]\nurl = 'http://a'\norganization = 5\n",
+            "the field 'organization', which is not text",
+        ),
     ],
 )
 def test_a_file_that_is_not_usable_is_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -87,6 +102,39 @@ def test_a_file_that_is_not_usable_is_one_line(tmp_path: Path, text: str, messag
         connection_of(profile="x", environment={"TAILRACE_CONFIG": str(path)})
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
+    """Not UTF-8, or a folder."""
+    for name, environment in (
+        (".env", {"HOME": str(tmp_path)}),
+        ("config.toml", {"TAILRACE_CONFIG": str(tmp_path / "config.toml")}),
+    ):
+        path = tmp_path / name
+        path.write_bytes(b"TAILRACE_URL=\xff")
+        with pytest.raises(ProfileError, match=f"cannot read {path}: not UTF-8 text"):
+            connection_of(environment=environment, folder=tmp_path)
+        path.unlink()
+    (tmp_path / "config.toml").mkdir()
+    environment = {"TAILRACE_CONFIG": str(tmp_path / "config.toml")}
+    with pytest.raises(ProfileError, match="Is a directory"):
+        connection_of(environment=environment, folder=tmp_path)
+
+
+def test_a_user_without_a_home_folder_has_no_profiles(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As in a container with an arbitrary user id."""
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    assert connection_of(environment={}, folder=tmp_path) == Connection(DEFAULT_URL)
+
+
+def test_a_token_in_the_home_folder_of_an_unknown_user_is_not_found(tmp_path: Path) -> None:
+    """The error names the file."""
+    path = tmp_path / "config.toml"
+    path.write_text("[profiles.x]\nurl = 'http://a'\ntoken_file = '~none/x'\n")
+    with pytest.raises(ProfileError, match="cannot read the token file ~none/x: No such file"):
+        connection_of(profile="x", environment={"TAILRACE_CONFIG": str(path)})
 
 
 def test_profiles_have_names(config: dict[str, str]) -> None:

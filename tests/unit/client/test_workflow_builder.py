@@ -2,6 +2,7 @@
 
 import datetime as dt
 import keyword
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -277,12 +278,22 @@ def test_the_command_exports_both_ways(tmp_path: Path):
     assert back.stdout == python_of(EXPECTED)
 
 
-def test_a_python_file_that_fails_is_one_line(tmp_path: Path):
+def test_a_python_file_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As for other files."""
+    monkeypatch.setattr("sys.path", [*sys.path])
     file = tmp_path / "broken.py"
     file.write_text("1 / 0")
     with pytest.raises(DefinitionFileError, match=r"broken.py: ZeroDivisionError"):
         read_definitions([file])
+    file.write_text("raise ValueError('two\\nlines')")
+    with pytest.raises(DefinitionFileError, match=r"broken.py: ValueError: two lines$"):
+        read_definitions([file])
+    file.write_text("import sys\nsys.path.clear()\nsys.exit(3)")
+    with pytest.raises(DefinitionFileError, match=r"broken.py: calls sys.exit\(3\)") as caught:
+        read_definitions([file])
+    assert caught.value.exit_code == 2
+    with pytest.raises(DefinitionFileError, match=r"none.py: No such file"):
+        read_definitions([tmp_path / "none.py"])
     file.write_text("x = 1")
     with pytest.raises(DefinitionFileError, match="no function with @workflow"):
         read_definitions([file])

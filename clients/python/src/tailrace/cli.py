@@ -1,5 +1,6 @@
 """The ``tailrace`` command group and its error handling."""
 
+import errno
 import importlib
 import os
 import re
@@ -77,11 +78,20 @@ class Commands(SuggestingGroup):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; print a ``TailraceError`` as one line on stderr, without a traceback."""
+        """Run a command; print a ``TailraceError`` as one line on stderr, without a traceback.
+
+        So is an error of the system that no command expects, such as a full disk.
+        """
         try:
             return super().invoke(ctx)
         except TailraceError as error:
             fail(error)
+        except OSError as error:
+            # Click ends quietly when the reader of a pipe has ended.
+            if error.errno == errno.EPIPE:
+                raise
+            place = f"{error.filename}: " if error.filename else ""
+            fail(TailraceError(f"{place}{error.strerror or error}"))
         except KeyboardInterrupt:
             sys.exit(_INTERRUPTED)
 

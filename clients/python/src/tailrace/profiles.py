@@ -81,14 +81,21 @@ def connection_of(
 
 
 def dotenv_of(folder: Path) -> dict[str, str]:
-    """Return the variables of ``.env`` in a folder; empty if there is no such file."""
-    path = folder / ".env"
-    if not path.is_file():
-        return {}
-    # Imported late: most folders have no such file.
-    from dotenv import dotenv_values  # noqa: PLC0415
+    """Return the variables of ``.env`` in a folder; empty if there is no such file.
 
-    values = dotenv_values(path, interpolate=False)
+    Raises:
+        ProfileError: it cannot be read.
+    """
+    path = folder / ".env"
+    try:
+        if not path.is_file():
+            return {}
+        # Imported late: most folders have no such file.
+        from dotenv import dotenv_values  # noqa: PLC0415
+
+        values = dotenv_values(path, interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProfileError(f"cannot read {path}: {_reason(error)}") from None
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -122,16 +129,25 @@ def _profile(name: str, variables: Mapping[str, str]) -> Connection:
     if fields is None:
         known = ", ".join(profiles) or "none"
         raise ProfileError(f"{_path(variables)} has no profile {name!r}; it has: {known}")
-    unknown = [field for field in fields if field not in _FIELDS]
-    if unknown or not isinstance(fields.get("url"), str):
-        reason = f"has the unknown field {unknown[0]!r}" if unknown else "has no url"
-        raise ProfileError(f"{_path(variables)}: the profile {name!r} {reason}")
+    if (problem := _problem_of(fields)) is not None:
+        raise ProfileError(f"{_path(variables)}: the profile {name!r} {problem}")
     token = fields.get("token", "")
     if token:
         _check_private(_path(variables))
     elif "token_file" in fields:
-        token = _token_of(Path(fields["token_file"]).expanduser())
+        # Unlike Path.expanduser, this leaves the home folder of an unknown user as it is.
+        token = _token_of(Path(os.path.expanduser(fields["token_file"])))  # noqa: PTH111
     return Connection(fields["url"], token, fields.get("organization", ""))
+
+
+def _problem_of(fields: Mapping[str, Any]) -> str | None:
+    for field, value in fields.items():
+        if field not in _FIELDS:
+            return f"has the unknown field {field!r}"
+        if not isinstance(value, str) or "\0" in value:
+            # The value may be a token.
+            return f"has the field {field!r}, which is not text; write it in quotes"
+    return None if "url" in fields else "has no url"
 
 
 def _token_of(path: Path) -> str:
@@ -139,7 +155,7 @@ def _token_of(path: Path) -> str:
         _check_private(path)
         return path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError(f"cannot read the token file {path}: {error}") from None
+        raise ProfileError(f"cannot read the token file {path}: {_reason(error)}") from None
 
 
 def _check_private(path: Path) -> None:
@@ -159,7 +175,9 @@ def _profiles(variables: Mapping[str, str]) -> tuple[dict[str, dict[str, Any]], 
     except FileNotFoundError:
         return {}, None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ProfileError(f"cannot read {path}: {error}") from None
+        raise ProfileError(f"cannot read {path}: {_reason(error)}") from None
+    except RecursionError:
+        raise ProfileError(f"cannot read {path}: nested too deeply") from None
     profiles, default = document.get("profiles", {}), document.get("default")
     is_valid = isinstance(profiles, dict) and all(isinstance(p, dict) for p in profiles.values())
     if not is_valid or not isinstance(default, str | None):
@@ -170,8 +188,12 @@ def _profiles(variables: Mapping[str, str]) -> tuple[dict[str, dict[str, Any]], 
 def _path(variables: Mapping[str, str]) -> Path:
     if named := variables.get(_CONFIG):
         return Path(named)
-    home = (
-        variables.get("XDG_CONFIG_HOME")
-        or Path(variables.get("HOME", "~")).expanduser() / ".config"
-    )
-    return Path(home) / "tailrace" / "config.toml"
+    # Unlike Path.expanduser, this does not fail in a container whose user has no home folder.
+    home = Path(os.path.expanduser(variables.get("HOME", "~")))  # noqa: PTH111
+    return Path(variables.get("XDG_CONFIG_HOME") or home / ".config") / "tailrace" / "config.toml"
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8 text"
+    return str(error.strerror) if isinstance(error, OSError) else str(error)

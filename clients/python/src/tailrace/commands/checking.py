@@ -1,6 +1,6 @@
 """Check definitions with the API and report the problems of each file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import click
 
@@ -26,20 +26,22 @@ def problems_of(client: Client, file: DefinitionFile) -> tuple[Problem, ...]:
 
 
 def problems_of_all(
-    client: Client, files: Sequence[DefinitionFile], *, offline: bool
+    connect: Callable[[], Client] | None, files: Sequence[DefinitionFile]
 ) -> list[tuple[Problem, ...]]:
     """Return the problems of each definition, by the API or without it.
 
     Args:
-        offline: whether not to ask the API. It is not asked either if it cannot be reached and the
-            services are installed here.
+        connect: opens a client of the API; None does not ask the API.
+        files: the definitions. If the API cannot be reached, and the services are installed here,
+            they are checked without it.
     """
-    if not offline:
-        try:
-            return [problems_of(client, file) for file in files]
-        except UnreachableError:
-            if not is_installed():
-                raise
+    if connect is not None:
+        with connect() as client:
+            try:
+                return [problems_of(client, file) for file in files]
+            except UnreachableError:
+                if not is_installed():
+                    raise
     return problems_without_server([file.definition for file in files])
 
 

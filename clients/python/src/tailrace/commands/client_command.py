@@ -26,6 +26,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 def client_command(function: Callable[Concatenate[Client, P], R]) -> Callable[..., R]:
     """Add the options of a connection to a command, and call it with a client."""
 
+    def wrapper(connect: Callable[[], Client], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with connect() as client:
+            return function(client, *args, **kwargs)
+
+    # Click keeps the options of inner decorators in an attribute of the function.
+    functools.update_wrapper(wrapper, function)
+    return connection_options(wrapper)
+
+
+def connection_options(
+    function: Callable[Concatenate[Callable[[], Client], P], R],
+) -> Callable[..., R]:
+    """Add the options of a connection to a command, and call it with what opens a client."""
+
     @click.option(
         "--url",
         help=f"URL of the API.  [env var: TAILRACE_URL; default: {DEFAULT_URL}]",
@@ -55,10 +69,9 @@ def client_command(function: Callable[Concatenate[Client, P], R]) -> Callable[..
             # Both are the operator's choice for this command.
             token = token or os.environ.get("TAILRACE_TOKEN", "")
             organization = organization or os.environ.get("TAILRACE_ORGANIZATION", "")
-        with Client(url, token, organization=organization, profile=profile) as client:
-            return function(client, *args, **kwargs)
+        connect = functools.partial(Client, url, token, organization=organization, profile=profile)
+        return function(connect, *args, **kwargs)
 
-    # Click keeps the options of inner decorators in an attribute of the function.
     functools.update_wrapper(wrapper, function)
     return wrapper
 

@@ -125,8 +125,11 @@ def init(folder: Path) -> None:
         raise TailraceError(f"{folder / existing[0]} exists already; choose another folder")
     for name, text in _FILES.items():
         path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+        except OSError as error:
+            raise TailraceError(f"cannot write {path}: {error.strerror}") from None
         click.echo(path)
     is_here = folder.resolve() == Path.cwd()
     steps = [

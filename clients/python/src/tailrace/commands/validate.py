@@ -1,6 +1,7 @@
 """``tailrace validate``: check workflow definitions without installing them."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import click
 
 from tailrace.client import Client
 from tailrace.commands.checking import problems_of_all, report
-from tailrace.commands.client_command import client_command, json_option, print_json
+from tailrace.commands.client_command import connection_options, json_option, print_json
 from tailrace.definition_files import DefinitionFile, read_definitions
 from tailrace.errors import Problem
 
@@ -17,8 +18,10 @@ from tailrace.errors import Problem
 @click.argument("files", metavar="F...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--offline", is_flag=True, help="Do not ask the API, even if it can be reached.")
 @json_option
-@client_command
-def validate(client: Client, files: tuple[Path, ...], offline: bool, as_json: bool) -> None:
+@connection_options
+def validate(
+    connect: Callable[[], Client], files: tuple[Path, ...], offline: bool, as_json: bool
+) -> None:
     """Check workflow definitions: YAML, JSON or Python, files or folders, or - for standard input.
 
     Lists every problem with its line, its column and its JSON pointer. The exit code is 1 if there
@@ -26,9 +29,9 @@ def validate(client: Client, files: tuple[Path, ...], offline: bool, as_json: bo
     those of TAILRACE_NODES.
     """
     definitions = read_definitions(files)
-    checked = list(
-        zip(definitions, problems_of_all(client, definitions, offline=offline), strict=True)
-    )
+    # Offline, an unusable URL or profile does not matter.
+    problems_of_each = problems_of_all(None if offline else connect, definitions)
+    checked = list(zip(definitions, problems_of_each, strict=True))
     if as_json:
         print_json(
             [

@@ -218,7 +218,7 @@ def workflow(
     """
     header = {key: _plain(key, value) for key, value in fields.items() if value is not None}
     if input is not None:
-        header["input"] = input if isinstance(input, Mapping) else schema_of(input)
+        header["input"] = template_of(input) if isinstance(input, Mapping) else schema_of(input)
 
     def declare(function: Callable[..., Any]) -> Workflow:
         return Workflow(id, function, header)

@@ -1,5 +1,6 @@
 """Load the workflows of Python files, and write definitions as Python."""
 
+import contextlib
 import importlib.util
 import pprint
 import re
@@ -19,6 +20,8 @@ def load_workflows(path: Path) -> list[dict[str, Any]]:
         DefinitionFileError: the file cannot be imported, or has none.
     """
     spec = importlib.util.spec_from_file_location(path.stem, path)
+    if not path.exists():
+        raise DefinitionFileError(f"{path}: No such file or directory")
     if spec is None or spec.loader is None:
         raise DefinitionFileError(f"{path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
@@ -30,11 +33,16 @@ def load_workflows(path: Path) -> list[dict[str, Any]]:
         spec.loader.exec_module(module)
         found = [value for value in vars(module).values() if isinstance(value, Workflow)]
         definitions = [workflow.definition() for workflow in dict.fromkeys(found)]
+    except SystemExit as error:
+        # The exit code would be that of the command.
+        raise DefinitionFileError(f"{path}: calls sys.exit({error.code!r}) on import") from None
     # A user's module may raise anything.
     except Exception as error:
-        raise DefinitionFileError(f"{path}: {type(error).__name__}: {error}") from error
+        message = " ".join(str(error).split())
+        raise DefinitionFileError(f"{path}: {type(error).__name__}: {message}") from error
     finally:
-        sys.path.remove(folder)
+        with contextlib.suppress(ValueError):
+            sys.path.remove(folder)
     if not definitions:
         raise DefinitionFileError(f"{path}: no function with @workflow")
     return definitions
