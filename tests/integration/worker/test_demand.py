@@ -1,6 +1,7 @@
 """The demand for workers, as JetStream's leaders count it."""
 
 from harness.nats.site import Site
+from tailrace_shared.installation import demand
 from tailrace_shared.installation.demand import DemandReader
 from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE, advance_job
 from tailrace_shared.nats.topology import JOBS
@@ -35,6 +36,22 @@ async def test_the_demand_is_what_waits_runs_and_is_about_to_fire(site: Site):
     assert (queue.queued, queue.in_flight, queue.oldest_seconds > 0) == (2, 1, True)
     assert (found.waiting_for_share, found.due_soon) == (4, 2)
     assert (found.queued, found.in_flight, found.total) == (6, 1, 9)
+
+
+async def test_all_tenants_count_although_one_reading_counts_some(site: Site, monkeypatch):
+    """A reading counts the queues of some tenants, the next one those of others."""
+    monkeypatch.setattr(demand, "_MAX_TENANTS", 2)
+    stores = Stores.over(site.jetstream, site.subjects)
+    reader = DemandReader(site.jetstream, site.subjects, stores)
+    for tenant in range(5):
+        for number in range(3):
+            await stores.queues.join(share_queue(f"t{tenant}"), f"t{tenant}", f"q{number}")
+        await stores.leases.put(f"line.t{tenant}", b"")
+    # A tenant whose queue has not been counted yet has one execution in it at least.
+    assert [(await reader.read()).waiting_for_share for _ in range(4)] == [9, 13, 15, 15]
+    await stores.leases.purge("line.t0")
+    await stores.queues.join(share_queue("t3"), "t3", "another")
+    assert [(await reader.read()).waiting_for_share for _ in range(2)][-1] == 13
 
 
 async def _check_jobs_without_a_worker(site: Site, reader: DemandReader) -> None:

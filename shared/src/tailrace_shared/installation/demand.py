@@ -5,15 +5,15 @@ wait, jobs that are being worked on, executions in tenants' queues (their tenant
 of the workers that run now), and timers that are about to fire.
 """
 
-import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 from tailrace_shared.errors import JetStreamError
+from tailrace_shared.installation.timer_forecast import TimerForecast
 from tailrace_shared.nats.jetstream import JetStream, subject_counts
-from tailrace_shared.nats.topology import JOBS, LINES
+from tailrace_shared.nats.topology import DUE, JOBS, LINES
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects, queue_of_job, share_queue
 
@@ -22,10 +22,8 @@ SOON_S: Final = 30.0
 
 # The answer then has the number of subjects, and none of them.
 _BEYOND_ALL: Final = 2**31
-# Tenants whose queues are counted one by one. Others are counted at the next reading.
+# Tenants whose queues one reading counts. The other tenants keep their count, and are next.
 _MAX_TENANTS: Final = 500
-# Timers that one reading looks at.
-_MAX_TIMERS: Final = 200_000
 
 
 @dataclass(slots=True)
@@ -78,6 +76,9 @@ class DemandReader:
         self._subjects = subjects
         self._stream = subjects.stream(JOBS)
         self._stores = stores
+        self._timers = TimerForecast(stores.due)
+        # The lengths of tenants' queues, those that were counted last at the end.
+        self._lengths: dict[str, int] = {}
 
     async def read(self) -> Demand:
         """Return the demand now.
@@ -138,22 +139,33 @@ class DemandReader:
         return datetime.fromisoformat(info["ts"]).timestamp()
 
     async def _waiting_for_share(self) -> int:
-        waiting = 0
-        lines = self._subjects.stream(LINES)
-        tenants = await self._stores.leases.keys("line.*")
-        for key in tenants[:_MAX_TENANTS]:
-            pattern = self._subjects.line(share_queue(key.removeprefix("line.")))
-            with contextlib.suppress(JetStreamError):  # its queue has just become empty
-                body = {"subjects_filter": pattern, "offset": _BEYOND_ALL}
-                waiting += (await self._jetstream.api(f"STREAM.INFO.{lines}", body))["total"]
-        return waiting
+        """Count the executions in tenants' queues.
+
+        There are other queues in the same stream, so its number of messages does not tell.
+        """
+        names = await self._stores.leases.keys("line.*")
+        tenants = dict.fromkeys(name.removeprefix("line.") for name in names)
+        known = {name: length for name, length in self._lengths.items() if name in tenants}
+        uncounted = [name for name in tenants if name not in known]
+        for tenant in [*uncounted, *known][:_MAX_TENANTS]:
+            known.pop(tenant, None)
+            known[tenant] = await self._length(tenant)
+        self._lengths = known
+        # A tenant that has never been counted has at least one execution in its queue.
+        return sum(known.values()) + len(tenants) - len(known)
+
+    async def _length(self, tenant: str) -> int:
+        body = {
+            "subjects_filter": self._subjects.line(share_queue(tenant)),
+            "offset": _BEYOND_ALL,
+        }
+        try:
+            answer = await self._jetstream.api(f"STREAM.INFO.{self._subjects.stream(LINES)}", body)
+        except JetStreamError:  # its queue has just become empty
+            return 0
+        return int(answer["total"])
 
     async def _due_soon(self) -> int:
-        now = await self._now()
-        due = seen = 0
-        async for entry in self._stores.due.entries():
-            seen += 1
-            due += now < entry.by <= now + SOON_S
-            if seen >= _MAX_TIMERS:
-                break
-        return due
+        info = await self._jetstream.api(f"STREAM.INFO.KV_{self._subjects.stream(DUE)}")
+        now = datetime.fromisoformat(info["ts"]).timestamp()
+        return await self._timers.count(now, SOON_S, info["state"]["last_seq"])

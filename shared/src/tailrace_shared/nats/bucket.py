@@ -143,12 +143,18 @@ class Bucket:
         message = await self._jetstream.get_newest(self._stream, request, is_optional=is_optional)
         return None if message is None else self._entry(message)
 
-    async def scan(self, pattern: str) -> AsyncIterator[tuple[BucketEntry, float]]:
+    async def scan(
+        self, pattern: str, revision: int = 1
+    ) -> AsyncIterator[tuple[BucketEntry, float]]:
         """Read the values of all keys that match a pattern, oldest first, each with its write time.
 
         For buckets without a history: one with a history yields earlier values, too.
+
+        Args:
+            pattern: subject wildcards are allowed.
+            revision: skip values that were written before this one.
         """
-        async for message in self._jetstream.read(self._stream, self._subject(pattern), 1):
+        async for message in self._jetstream.read(self._stream, self._subject(pattern), revision):
             if entry := self._entry(message):
                 as_of = message.headers.get(_AS_OF)
                 yield entry, message.time if as_of is None else float(as_of)

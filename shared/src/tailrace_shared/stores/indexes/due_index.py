@@ -5,7 +5,7 @@ execution that no worker drives has lost its job, and the sweeper publishes anot
 """
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Final, NamedTuple
 
 import msgspec
@@ -103,13 +103,19 @@ class DueIndex:
             raise
         await self.remove(tenant, execution, request=request)
 
-    async def entries(self) -> AsyncIterator[Due]:
-        """Read all entries, oldest first."""
-        async for entry, written_at in self._bucket.scan(">"):
+    async def entries(self, revision: int = 1) -> AsyncIterator[Due]:
+        """Read all entries that were written since a revision, oldest first."""
+        async for entry, written_at in self._bucket.scan(">", revision):
             tenant, execution, *request = entry.key.split(".")
             by = _decode(entry.value).by
             of = request[0] if request else None
             yield Due(tenant, execution, by, written_at, entry.revision, of)
+
+    async def current(self, entries: Collection[Due]) -> set[int]:
+        """Return the revisions of those entries that have not been removed or replaced."""
+        keys = [_key(each.tenant, each.execution, each.request) for each in entries]
+        found = {entry.revision for entry in await self._bucket.get_many(keys)}
+        return found & {each.revision for each in entries}
 
 
 def _key(tenant: str, execution: str, request: str | None) -> str:
