@@ -188,6 +188,30 @@ class TestObsoleteEntries:
         assert (await scene.entries(), scene.jobs) == (set(), [])
 
 
+class TestOverdueCount:
+    """The metric counts executions that need a worker and have none."""
+
+    async def test_what_a_worker_drives_is_not_overdue(self, scene):
+        """A step may take hours, and its execution has the entry of its start until it waits."""
+        execution = await scene.started()
+        scene.driving.add(("worker", "t", execution))
+        counts = await self._sweep(scene)
+        assert (counts.overdue, counts.rescued) == (0, 0)
+
+    async def test_what_waits_in_a_queue_or_has_lost_its_job_is_overdue(self, scene):
+        scene.in_queue.add(("t", await scene.queued()))
+        counts = await self._sweep(scene)
+        assert (counts.overdue, counts.rescued) == (1, 0)
+        await scene.queued()
+        scene.elapsed += HOUR
+        counts = await self._sweep(scene)
+        assert (counts.overdue, counts.rescued) == (2, 1)
+
+    async def _sweep(self, scene):
+        await scene.sweeper.sweep()
+        return scene.sweeper._counts
+
+
 class TestNoJobNeeded:
     """Entries that need no job."""
 

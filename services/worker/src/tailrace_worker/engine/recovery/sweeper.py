@@ -14,7 +14,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 import structlog
@@ -39,6 +39,15 @@ GRACE_S: Final = 30.0
 #: Seconds that an entry may be older than the log of its execution.
 CREATION_GRACE_S: Final = 60.0
 
+Finding = Literal["lost", "waiting", "unreadable", "driven", "settled"]
+"""The kinds of overdue entries.
+
+``lost``: its job is lost. ``waiting``: the job may still be in a queue. ``unreadable``: another
+version or an operator must help. ``driven``: a worker drives the execution, perhaps a long step.
+``settled``: it needs no worker.
+"""
+
+_NOT_OVERDUE: Final = ("driven", "settled")
 _DUTY: Final = "sweeper"
 _BATCH: Final = 32
 
@@ -122,8 +131,8 @@ class Sweeper:
         enqueued = overdue = 0
         async for batch in self._overdue():
             results = await asyncio.gather(*(self._examine(due, oldest) for due in batch))
-            enqueued += sum(results)
-            overdue += len(batch)
+            enqueued += results.count("lost")
+            overdue += sum(result not in _NOT_OVERDUE for result in results)
         self._counts.overdue = overdue
         self._counts.rescued += enqueued
         return enqueued
@@ -139,14 +148,14 @@ class Sweeper:
                 batch = []
         yield batch
 
-    async def _examine(self, due: Due, oldest_waiting: float | None) -> bool:
-        """Enqueue an overdue execution if its job is lost; return whether it was."""
+    async def _examine(self, due: Due, oldest_waiting: float | None) -> Finding:
+        """Enqueue an overdue execution if its job is lost."""
         if oldest_waiting is not None and oldest_waiting <= max(due.by, due.written_at) + GRACE_S:
-            return False
+            return "waiting"
         try:
-            is_lost = await self._is_lost(due)
+            finding = await self._find(due)
         except NewerLogError:
-            return False  # newer workers, which can read it, sweep too
+            return "unreadable"  # newer workers, which can read it, sweep too
         except (IllegalEventError, msgspec.DecodeError) as error:
             # One unreadable log must not stop the sweep of all others.
             _log.error(
@@ -155,12 +164,12 @@ class Sweeper:
                 execution=due.execution,
                 error=str(error),
             )
-            return False
-        if is_lost:
+            return "unreadable"
+        if finding == "lost":
             await self._enqueue(due)
-        return is_lost
+        return finding
 
-    async def _is_lost(self, due: Due) -> bool:
+    async def _find(self, due: Due) -> Finding:
         """Return whether an execution should be driven, but no worker drives it.
 
         Entries of executions that need not be driven are removed.
@@ -171,21 +180,22 @@ class Sweeper:
             if due.written_at < self._clock() - CREATION_GRACE_S:
                 await self._live.remove_unknown(due.tenant, due.execution)
                 await self._remove_entry(due)
-            return False
+            return "settled"
         if isinstance(last.events()[-1], TERMINAL):
             # The worker that ended it may have died before it updated the indexes. Enqueue it once:
             # if that fails for good, it must not be repeated for ever.
             await self._fleet.jobs.advance(due.tenant, due.execution)
             await self._remove_entry(due)
-            return False
+            return "settled"
         try:
             if await self._is_driven(due, last):
-                return False
+                return "driven"
         except ExecutionNotFoundError:  # its first commits have expired
             await self._remove_entry(due)
-            return False
+            return "settled"
         # It gets its job when its tenant has a free slot.
-        return not await self._fleet.is_queued(due.tenant, due.execution)
+        is_queued = await self._fleet.is_queued(due.tenant, due.execution)
+        return "waiting" if is_queued else "lost"
 
     async def _is_driven(self, due: Due, last: Commit) -> bool:
         if last.time > self._clock() - 2 * self._periods.ack_wait:
