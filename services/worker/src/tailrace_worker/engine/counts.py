@@ -51,7 +51,10 @@ class EngineCounts:
     ended: Counter[str] = field(default_factory=Counter)
     attempts: Counter[tuple[str, str]] = field(default_factory=Counter)
     attempt_seconds: defaultdict[str, Distribution] = field(default_factory=_by_name)
-    retries: Counter[str] = field(default_factory=Counter)
+    # Each cause is exported from the start: `increase` does not see what a series begins with.
+    retries: Counter[str] = field(
+        default_factory=lambda: Counter({"error": 0, "crash": 0, "handover": 0})
+    )
     commit_seconds: defaultdict[str, Distribution] = field(
         default_factory=lambda: defaultdict(Distribution)
     )
