@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
+from urllib.parse import parse_qsl, urlsplit
 
 import click
 import msgspec
@@ -19,6 +21,12 @@ from harness.http.scripted_server import ScriptedServer
 from tailrace.cli import cli
 
 STAMP = "2026-01-01T00:00:00.000Z"
+SUMMARY: dict[str, Any] = {
+    "workflow_id": "flow",
+    "status": "failed",
+    "created_at": STAMP,
+    "finished_at": STAMP,
+}
 STEP: dict[str, Any] = {
     "node_id": "each[1]",
     "node_type": "my.step",
@@ -29,7 +37,7 @@ STEP: dict[str, Any] = {
 }
 RUN: dict[str, Any] = {
     "execution_id": "e1",
-    "steps": [{**STEP, "node_id": "each"}, STEP],
+    "steps": [{**STEP, "node_id": "each"}, STEP, {**STEP, "node_id": "other"}],
     "logs": [
         {"id": "1", "type": "execution:started", "data": {}, "timestamp": STAMP},
         {
@@ -45,6 +53,18 @@ RUN: dict[str, Any] = {
             "timestamp": STAMP,
         },
     ],
+}
+
+SCHEDULE: dict[str, Any] = {
+    "id": "nightly",
+    "workflow_id": "flow",
+    "cron": "@daily",
+    "time_zone": "UTC",
+    "input": {},
+    "next_at": STAMP,
+    "paused": False,
+    "last_at": None,
+    "last_execution_id": None,
 }
 
 BULK: dict[str, Any] = {
@@ -94,10 +114,17 @@ def tailrace(server: ScriptedServer) -> Callable[..., Result]:
         "POST /api/v1/executions/e1/rerun": {"execution_id": "e1", "status": "queued"},
         "POST /api/v1/executions/rerun": BULK,
         "POST /api/v1/executions/cancel": BULK,
+        "POST /api/v1/schedules": {**SCHEDULE, "overlap": "skip"},
+        "GET /api/v1/schedules": {
+            "schedules": [
+                {**SCHEDULE, "last_at": STAMP, "last_execution_id": "e1"},
+                {**SCHEDULE, "last_at": STAMP, "overlap": "skip", "paused": True},
+            ]
+        },
         "GET /api/v1/executions": {
             "runs": [
-                {"execution_id": "e1", "workflow_id": "flow", "status": "failed"},
-                {"execution_id": "f2", "workflow_id": "flow", "status": "failed"},
+                {**SUMMARY, "execution_id": "e1", "tags": ["eu", "big"]},
+                {**SUMMARY, "execution_id": "f2", "tags": ["eu"]},
             ]
         },
     }
@@ -133,6 +160,10 @@ def test_logs_prints_the_lines_of_nodes(tailrace: Callable[..., Result]):
     assert tailrace("logs", "e1", "--all").stdout.count("\n") == 3
     line = json.loads(tailrace("logs", "e1", "--node", "other", "--json").stdout)
     assert line["data"]["message"] == "two"
+    for options in ((), ("--follow",)):
+        wrong = tailrace("logs", "e1", "--node", "eech", *options)
+        assert (wrong.exit_code, wrong.stdout) == (1, "")
+        assert "no step 'eech', did you mean 'each'?" in wrong.stderr
 
 
 def test_show_prints_one_step(tailrace: Callable[..., Result]):
@@ -144,6 +175,46 @@ def test_show_prints_one_step(tailrace: Callable[..., Result]):
     wrong = tailrace("show", "e1", "eech")
     assert wrong.exit_code == 1
     assert "no step 'eech', did you mean 'each'?" in wrong.stderr
+
+
+def test_runs_are_started_with_tags_and_listed_by_filters(
+    tailrace: Callable[..., Result], server: ScriptedServer
+):
+    """A time is an age or a date with a time; steps that wait have no filters."""
+    assert tailrace("run", "flow", "--tag", "eu", "--tag", "big").exit_code == 0
+    assert json.loads(server.requests[-1][2]) == {"input": {}, "tags": ["eu", "big"]}
+    options = ["--tag", "eu", "--parent", "e0", "--until", STAMP, "--since", "2h", "--text", "e"]
+    assert tailrace("ls", "flow", *options).stdout.startswith("e1  failed ")
+    target = server.requests[-1][0].split()[1]
+    query = dict(parse_qsl(urlsplit(target).query))
+    age = datetime.now(UTC) - datetime.fromisoformat(query.pop("created_after"))
+    assert timedelta(hours=2) <= age < timedelta(hours=3)
+    assert query == {
+        "workflow_id": "flow",
+        "tag": "eu",
+        "parent": "e0",
+        "created_before": STAMP,
+        "q": "e",
+        "limit": "20",
+    }
+    for option, value in zip(options[::2], options[1::2], strict=True):
+        assert tailrace("ls", "--waiting", option, value).exit_code == 2
+    wrong = tailrace("ls", "--since", "yesterday")
+    assert wrong.exit_code == 2
+    assert "'yesterday' is no age such as 30m" in wrong.stderr
+
+
+def test_schedules_show_their_last_and_next_firing(
+    tailrace: Callable[..., Result], server: ScriptedServer
+):
+    """With the run, unless the policy for overlaps has skipped it."""
+    added = tailrace("schedule", "add", "flow", "--cron", "@daily", "--overlap", "skip")
+    assert added.stdout == f"nightly  flow  @daily UTC  overlap skip  next {STAMP}\n"
+    assert json.loads(server.requests[-1][2])["overlap"] == "skip"
+    assert tailrace("schedule", "ls").stdout.splitlines() == [
+        f"nightly  flow  @daily UTC  next {STAMP}  last {STAMP} e1",
+        f"nightly  flow  @daily UTC  overlap skip  paused  last {STAMP} skipped",
+    ]
 
 
 def test_workflows_are_listed_shown_and_deleted(
@@ -187,6 +258,10 @@ def test_a_start_ends_with_the_page_and_the_next_command(
     [
         ("tailrace run f", ["flow"]),
         ("tailrace show e", ["e1"]),
+        ("tailrace ls --parent f", ["f2"]),
+        ("tailrace ls --tag e", ["eu"]),
+        ("tailrace run flow --tag b", ["big"]),
+        ("tailrace schedule add flow --overlap s", ["skip"]),
         ("tailrace workf", ["workflows"]),
         ("tailrace workflows d", ["diff"]),
         ("tailrace run --profile l", ["local"]),

@@ -16,6 +16,7 @@ from tailrace.profiles import DEFAULT_URL
 
 _MAX_LIMIT: Final = 200
 _AGE: Final = re.compile(r"([0-9]{1,9})([smhd])")
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T")
 _UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 P = ParamSpec("P")
@@ -97,7 +98,9 @@ def filter_options(statuses: Sequence[str]) -> Callable[[F], F]:
         click.option("--workflow", "workflow_id", help="All runs of this workflow."),
         click.option("--status", type=click.Choice(statuses), help="All runs in this status."),
         click.option("--tag", help="All runs with this tag."),
-        click.option("--since", metavar="AGE", help="All runs that began since, such as 2h or 7d."),
+        click.option(
+            "--since", metavar="TIME", help="All runs that began since: 2h, 7d, or a time."
+        ),
     ]
     return lambda function: functools.reduce(lambda f, option: option(f), options, function)
 
@@ -110,15 +113,24 @@ def matching_of(
         "workflow_id": workflow_id,
         "status": status,
         "tag": tag,
-        "created_after": None if since is None else _moment_before(since),
+        "created_after": moment_of(since),
     }
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _moment_before(age: str) -> str:
-    found = _AGE.fullmatch(age)
+def moment_of(text: str | None) -> str | None:
+    """Return the time that an option gives as an age, or as a time of RFC 3339.
+
+    Raises:
+        click.BadParameter: it is neither.
+    """
+    if text is None or _TIME.match(text):
+        return text
+    found = _AGE.fullmatch(text)
     if found is None:
-        raise click.BadParameter(f"{age!r} is not an age; write for example 30m, 2h or 7d")
+        raise click.BadParameter(
+            f"{text!r} is no age such as 30m, 2h or 7d, and no time such as 2026-01-15T10:30:00Z"
+        )
     moment = datetime.now(UTC) - timedelta(seconds=int(found[1]) * _UNIT_S[found[2]])
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 

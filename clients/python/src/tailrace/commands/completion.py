@@ -56,6 +56,19 @@ def complete_runs(
     return _beginning(incomplete, context, found)
 
 
+def complete_tags(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return the tags of the newest runs that begin with a text."""
+
+    def found(client: Client) -> Iterator[CompletionItem]:
+        runs = client.list(limit=_MAX_RUNS).runs
+        for tag in dict.fromkeys(tag for run in runs for tag in run.get("tags", ())):
+            yield CompletionItem(tag)
+
+    return _beginning(incomplete, context, found)
+
+
 def complete_schedules(
     context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:

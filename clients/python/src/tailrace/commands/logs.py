@@ -7,6 +7,7 @@ import click
 from tailrace.client import Client
 from tailrace.commands.client_command import client_command, json_option, print_json
 from tailrace.commands.completion import complete_runs
+from tailrace.commands.steps import step_of
 from tailrace.stream import Event
 from tailrace.view.lines import event_line
 
@@ -24,8 +25,7 @@ def logs(
     client: Client, execution: str, node: str | None, every: bool, follow: bool, as_json: bool
 ) -> None:
     """Print the lines that the nodes of EXECUTION wrote."""
-    events: Iterable[Event] = client.events(execution) if follow else _stored(client, execution)
-    for event in events:
+    for event in _followed(client, execution, node) if follow else _stored(client, execution, node):
         is_wanted = every or event.type == _LINES
         if not is_wanted or not _is_of(event, node):
             continue
@@ -35,8 +35,18 @@ def logs(
             click.echo(event_line(event))
 
 
-def _stored(client: Client, execution: str) -> Iterable[Event]:
-    for entry in client.get(execution, include_logs=True)["logs"]:
+def _followed(client: Client, execution: str, node: str | None) -> Iterable[Event]:
+    if node is not None:
+        # An item may not exist yet, but its map does.
+        step_of(client.get(execution), node.partition("[")[0])
+    return client.events(execution)
+
+
+def _stored(client: Client, execution: str, node: str | None) -> Iterable[Event]:
+    document = client.get(execution, include_logs=True)
+    if node is not None:
+        step_of(document, node)
+    for entry in document["logs"]:
         yield Event(entry["id"], entry["type"], entry["data"], entry["timestamp"])
 
 

@@ -12,9 +12,10 @@ from tailrace.commands.client_command import (
     cursor_option,
     json_option,
     limit_option,
+    moment_of,
     print_json,
 )
-from tailrace.commands.completion import complete_workflows
+from tailrace.commands.completion import complete_runs, complete_tags, complete_workflows
 from tailrace.documents import Document
 from tailrace.view.board import printable, seconds_text
 from tailrace.view.model import RUN_STATUSES, seconds_of, signal_text
@@ -30,15 +31,25 @@ _COLOURS: Final = {
 @click.command
 @click.argument("workflow", required=False, shell_complete=complete_workflows)
 @click.option("--status", type=click.Choice(RUN_STATUSES), help="Only runs in this status.")
+@click.option("--tag", shell_complete=complete_tags, help="Only runs with this tag.")
+@click.option("--parent", shell_complete=complete_runs, help="Only child runs of this run.")
+@click.option("--since", metavar="TIME", help="Only runs that began since: 2h, 7d, or a time.")
+@click.option("--until", metavar="TIME", help="Only runs that began before: 2h, 7d, or a time.")
+@click.option("--text", help="Only runs whose id, or whose workflow's id, contains this text.")
 @limit_option(20)
 @cursor_option
 @click.option("--waiting", is_flag=True, help="List steps that wait for a signal.")
 @json_option
 @client_command
-def ls(
+def ls(  # noqa: PLR0913, PLR0917 - one parameter per option
     client: Client,
     workflow: str | None,
     status: str | None,
+    tag: str | None,
+    parent: str | None,
+    since: str | None,
+    until: str | None,
+    text: str | None,
     limit: int,
     cursor: str | None,
     waiting: bool,
@@ -48,14 +59,26 @@ def ls(
 
     Each line shows the execution, its status, start and duration. With --waiting it shows the
     execution, the step, the beginning of the wait and the awaited signal.
+
+    A TIME is an age, such as 30m, 2h or 7d, or an RFC 3339 time such as 2026-01-15T10:30:00Z.
     """
-    if waiting and (workflow or status):
-        raise click.UsageError("--waiting lists the steps of all workflows")
+    if waiting and (workflow or status or tag or parent or since or until or text):
+        raise click.UsageError("--waiting lists the steps of all runs: leave the filters out")
     page: Document
     if waiting:
         page = client.waiting(limit=limit, cursor=cursor)
     else:
-        page = client.list(workflow, status=status, limit=limit, cursor=cursor)
+        page = client.list(
+            workflow,
+            status=status,
+            tag=tag,
+            parent=parent,
+            created_after=moment_of(since),
+            created_before=moment_of(until),
+            text=text,
+            limit=limit,
+            cursor=cursor,
+        )
     if as_json:
         print_json(page)
         return

@@ -33,7 +33,8 @@ def schedule() -> None:
 def ls(client: Client, limit: int, cursor: str | None, as_json: bool) -> None:
     """List schedules.
 
-    Each line shows the schedule, its workflow, its cron line and the next start.
+    Each line shows the schedule, its workflow, its cron line, what happens to overlapping runs, the
+    next start, and the last one with its run.
     """
     page = client.schedules(limit=limit, cursor=cursor)
     if as_json:
@@ -54,21 +55,33 @@ def ls(client: Client, limit: int, cursor: str | None, as_json: bool) -> None:
 )
 @click.option("--time-zone", help="IANA time zone of a cron line.  [default: UTC]")
 @click.option("--input", "input_data", type=JsonInput(), help="The runs' input. [default: {}]")
+@click.option(
+    "--overlap",
+    type=click.Choice(["queue", "skip", "cancel"]),
+    help="What a firing does while a run of the schedule is active: waits for it, is skipped, or "
+    "cancels it.  [default: both run]",
+)
 @click.option("--id", "schedule_id", help="ID of the schedule; an existing one is replaced.")
 @json_option
 @client_command
-def add(
+def add(  # noqa: PLR0913, PLR0917 - one parameter per option
     client: Client,
     workflow: str,
     cron: str,
     time_zone: str | None,
     input_data: Any,
+    overlap: str | None,
     schedule_id: str | None,
     as_json: bool,
 ) -> None:
     """Schedule runs of WORKFLOW."""
     added = client.schedule(
-        workflow, cron, input_data, time_zone=time_zone, schedule_id=schedule_id
+        workflow,
+        cron,
+        input_data,
+        time_zone=time_zone,
+        overlap=overlap,
+        schedule_id=schedule_id,
     )
     if as_json:
         print_json(added)
@@ -147,7 +160,13 @@ def _print(found: Mapping[str, Any], as_json: bool) -> None:
 
 def _line(found: Mapping[str, Any]) -> str:
     zone = f" {found['time_zone']}" if found["time_zone"] else ""
-    following = f"  next {found['next_at']}" if found["next_at"] else ""
+    parts = [found["id"], found["workflow_id"], f"{found['cron']}{zone}"]
+    if overlap := found.get("overlap"):
+        parts.append(f"overlap {overlap}")
     if found.get("paused"):
-        following = "  paused"
-    return f"{found['id']}  {found['workflow_id']}  {found['cron']}{zone}{following}"
+        parts.append("paused")
+    elif found["next_at"]:
+        parts.append(f"next {found['next_at']}")
+    if last := found.get("last_at"):
+        parts.append(f"last {last} {found.get('last_execution_id') or 'skipped'}")
+    return "  ".join(parts)

@@ -1,6 +1,5 @@
 """``tailrace show``: show one run in full."""
 
-import difflib
 import sys
 import time
 
@@ -10,7 +9,7 @@ from rich.console import Console
 from tailrace.client import Client
 from tailrace.commands.client_command import client_command, json_option, print_json
 from tailrace.commands.completion import complete_runs
-from tailrace.errors import TailraceError
+from tailrace.commands.steps import step_of
 from tailrace.stream import Event
 from tailrace.view.follow import draw, run_with_graph
 from tailrace.view.lines import event_line
@@ -56,12 +55,7 @@ def show(client: Client, execution: str, node: str | None, logs: bool, as_json: 
 
 def _show_step(client: Client, execution: str, node: str, *, as_json: bool) -> None:
     document = client.get(execution, include_logs=True)
-    steps = {step["node_id"]: step for step in document["steps"]}
-    if node not in steps:
-        near = difflib.get_close_matches(node, steps, n=1)
-        hint = f", did you mean {near[0]!r}?" if near else ""
-        raise TailraceError(f"the run has no step {node!r}{hint}")
-    step = steps[node]
+    step = step_of(document, node)
     events = [
         Event(entry["id"], entry["type"], entry["data"], entry["timestamp"])
         for entry in document["logs"]
