@@ -31,7 +31,7 @@ def requests(site, monkeypatch):
     sent = []
     original = site.jetstream._requests.request_many
 
-    async def count(subject, payload, on_reply, done):
+    async def count(subject, payload, on_reply, done, _begin_again):
         replies = [0]
 
         def counted(message):

@@ -118,6 +118,40 @@ async def test_a_request_may_have_many_replies() -> None:
     assert taken == [b"a", b"b", b"end"]
 
 
+async def test_a_request_with_many_replies_is_sent_again_after_a_silence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each copy has replies of its own; the first one that is complete counts."""
+    monkeypatch.setattr(nats_requests, "RESEND_S", 0.01)
+    server = _Server()
+    monkeypatch.setattr(_Server, "is_connected", True)
+    monkeypatch.setattr(nats_requests, "_publish", _publish)
+    done: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
+
+    def begin() -> nats_requests.OnReply:
+        taken: list[bytes] = []
+
+        def take(message: Msg) -> None:
+            taken.append(message.data)
+            if message.data == b"end" and not done.done():
+                done.set_result(taken)
+
+        return take
+
+    requests = RequestMultiplexer(server, 60)
+    task = asyncio.create_task(requests.request_many("s", b"", begin(), done, begin))
+    async with asyncio.timeout(10):
+        await server.sent(1)
+        server.answer(0, b"a")
+        await server.sent(3)
+    server.answer(1, b"b")
+    server.answer(2, b"c")
+    server.answer(1, b"end")
+    assert await task == [b"b", b"end"]
+    assert len(set(server.replies)) == len(server.replies)
+    assert not requests._pending
+
+
 async def test_an_undecodable_reply_raises_in_the_caller() -> None:
     """It must not break the shared connection."""
     server = _Server()
@@ -175,6 +209,21 @@ async def test_a_repeatable_request_outlives_the_election_of_a_leader(
         await server.sent(2)
     server.answer(1, b"{}")
     assert (await task).data == b"{}"
+
+
+async def test_a_request_to_any_replica_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It needs no leader: without a subscriber there is no replica."""
+    monkeypatch.setattr(nats_requests, "RESEND_S", 0.01)
+    server = _Server()
+    requests = RequestMultiplexer(server, 60)
+    task = asyncio.create_task(requests.request("s", b"", is_repeatable=True, needs_leader=False))
+    async with asyncio.timeout(10):
+        await server.sent(1)
+    server.answer(0, b"", {"Status": "503"})
+    with pytest.raises(nats.errors.NoRespondersError):
+        await task
 
 
 async def test_a_repeatable_request_says_in_the_end_that_no_subscriber_listens() -> None:

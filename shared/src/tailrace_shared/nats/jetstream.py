@@ -7,6 +7,7 @@ server settings), publishes with a fence, and Direct Get in pages (ADR-31).
 import asyncio
 import base64
 import random
+import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -33,7 +34,12 @@ from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.nats.connection.client import PERMISSION_ERROR, NatsClient, NatsRefusedError
 from tailrace_shared.nats.connection.credentials import NatsCredentials
 from tailrace_shared.nats.leadership import has_quorum, is_sole
-from tailrace_shared.nats.nats_requests import RequestMultiplexer, fail_pending, multiplexer_of
+from tailrace_shared.nats.nats_requests import (
+    OnReply,
+    RequestMultiplexer,
+    fail_pending,
+    multiplexer_of,
+)
 from tailrace_shared.nats.startup import StartupLimit
 from tailrace_shared.nats.store_failures import CANNOT_STORE, is_full, is_limit, store_record_of
 from tailrace_shared.process.log_throttle import LogThrottle
@@ -56,6 +62,7 @@ _TEMPORARILY_UNAVAILABLE: Final = {10005, 10008, 10009, 10158, 10167}
 _REQUEST_TIMEOUT_S: Final = 5.0
 # Requests that change nothing, or the same if they are made twice.
 _REPEATABLE: Final = ("INFO", "STREAM.INFO.", "STREAM.MSG.GET.", "CONSUMER.")
+_TEMPORARY_PAUSE_S: Final = 0.2
 # A publish is sent again each second meanwhile.
 _PUBLISH_TIMEOUT_S: Final = 3.0
 
@@ -76,8 +83,6 @@ _UNKNOWN_PAUSES_S: Final = (0.05, 0.2, 0.5, 1.25)
 _NO_SUBJECT: Final = "~"
 
 _log = structlog.get_logger(__name__)
-
-_End = tuple[int, int | None]
 
 
 class _ApiError(msgspec.Struct):
@@ -225,6 +230,9 @@ async def _check_jetstream(client: Client) -> None:
         ) from None
 
 
+_Batch = tuple[list[StoredMessage], int, int | None]
+
+
 class JetStream:
     """Requests to JetStream over one connection."""
 
@@ -237,19 +245,29 @@ class JetStream:
     async def api(self, action: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send a request to ``$JS.API.<action>`` and return the answer.
 
+        One that reads is repeated for five seconds while JetStream says that it cannot serve: a
+        server does so that was frozen or has just started, until it knows its cluster.
+
         Raises:
             JetStreamError: JetStream refused.
+            TemporarilyUnavailableError: JetStream cannot serve now.
             UnavailableError: no answer within five seconds.
         """
         payload = msgspec.json.encode(body) if body else b""
         repeatable = action.startswith(_REPEATABLE)
-        message = await _answer(
-            self._requests, f"$JS.API.{action}", payload, is_repeatable=repeatable
-        )
-        answer: dict[str, Any] = msgspec.json.decode(message.data)
-        if "error" in answer:
-            _raise(msgspec.convert(answer["error"], _ApiError))
-        return answer
+        given_up_at = time.monotonic() + _REQUEST_TIMEOUT_S
+        while True:
+            message = await _answer(
+                self._requests, f"$JS.API.{action}", payload, is_repeatable=repeatable
+            )
+            answer: dict[str, Any] = msgspec.json.decode(message.data)
+            if "error" not in answer:
+                return answer
+            error = msgspec.convert(answer["error"], _ApiError)
+            may_repeat = repeatable and error.err_code in _TEMPORARILY_UNAVAILABLE
+            if not may_repeat or time.monotonic() > given_up_at:
+                _raise(error)
+            await asyncio.sleep(_TEMPORARY_PAUSE_S)
 
     async def publish(
         self, subject: str, payload: bytes, headers: dict[str, str] | None = None
@@ -287,7 +305,13 @@ class JetStream:
         ``request`` is ``{"seq": …}``, ``{"last_by_subj": …}`` or another form of ADR-31.
         """
         payload = msgspec.json.encode(request)
-        message = await _answer(self._requests, f"$JS.API.DIRECT.GET.{stream}", payload)
+        message = await _answer(
+            self._requests,
+            f"$JS.API.DIRECT.GET.{stream}",
+            payload,
+            is_repeatable=True,
+            needs_leader=False,
+        )
         return None if "Status" in (message.headers or {}) else _stored(message)
 
     async def get_newest(
@@ -426,37 +450,40 @@ class JetStream:
         For a ``multi_last`` request the third value is the last sequence that the answering
         replica has, or None if no message matches.
         """
-        page: list[StoredMessage] = []
-        done: asyncio.Future[_End] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[_Batch] = asyncio.get_running_loop().create_future()
 
-        def receive(message: Msg) -> None:
-            headers = message.headers or {}
-            if done.done():
-                return
-            match headers.get("Status"):
-                case None:
-                    page.append(_stored(message))
-                case "204":
-                    up_to = headers.get("Nats-UpTo-Sequence")
-                    pending = int(headers.get("Nats-Num-Pending", "0"))
-                    done.set_result((pending, int(up_to) if up_to else None))
-                case "404":
-                    done.set_result((0, None))
-                case status:
-                    done.set_exception(
-                        JetStreamError(int(status), headers.get("Description", "direct get failed"))
-                        if status != "503"
-                        else UnavailableError(f"stream {stream} has no leader now")
-                    )
+        def receiver() -> OnReply:
+            page: list[StoredMessage] = []
+
+            def receive(message: Msg) -> None:
+                headers = message.headers or {}
+                if done.done():
+                    return
+                match headers.get("Status"):
+                    case None:
+                        page.append(_stored(message))
+                    case "204":
+                        up_to = headers.get("Nats-UpTo-Sequence")
+                        pending = int(headers.get("Nats-Num-Pending", "0"))
+                        done.set_result((page, pending, int(up_to) if up_to else None))
+                    case "404":
+                        done.set_result((page, 0, None))
+                    case status:
+                        reason = headers.get("Description", "direct get failed")
+                        done.set_exception(
+                            JetStreamError(int(status), reason)
+                            if status != "503"
+                            else UnavailableError(f"stream {stream} has no leader now")
+                        )
+
+            return receive
 
         payload = msgspec.json.encode(request)
+        subject = f"$JS.API.DIRECT.GET.{stream}"
         try:
-            pending, up_to = await self._requests.request_many(
-                f"$JS.API.DIRECT.GET.{stream}", payload, receive, done
-            )
+            return await self._requests.request_many(subject, payload, receiver(), done, receiver)
         except (TimeoutError, nats.errors.Error) as error:
             raise UnavailableError(f"NATS did not answer a read of {stream}: {error!r}") from error
-        return page, pending, up_to
 
     async def last_of(
         self, stream: str, subjects: Sequence[str], at_least: int
@@ -512,9 +539,12 @@ async def _answer(
     headers: dict[str, str] | None = None,
     *,
     is_repeatable: bool = False,
+    needs_leader: bool = True,
 ) -> Msg:
     try:
-        return await requests.request(subject, payload, headers, is_repeatable=is_repeatable)
+        return await requests.request(
+            subject, payload, headers, is_repeatable=is_repeatable, needs_leader=needs_leader
+        )
     except (TimeoutError, nats.errors.Error) as error:
         raise UnavailableError(f"NATS did not answer on {subject}: {error!r}") from error
 

@@ -8,7 +8,9 @@ and a reply is taken where it is parsed.
 
 A request that its caller calls repeatable is sent again each second, for the same reply: a server
 that is frozen, or a leader that is being replaced, loses it without a word. While there is no
-leader NATS answers that no subscriber listens; such a request is sent again, too.
+leader NATS answers that no subscriber listens; such a request is sent again, too. A request with
+many replies is sent again after a second of silence; the copy has replies of its own, because those
+of two servers would mix.
 """
 
 import asyncio
@@ -56,10 +58,14 @@ class _Request(NamedTuple):
     subject: str
     payload: bytes
     headers: Mapping[str, str] | None
+    outlives_refusal: bool = True
 
 
 class _Pending:
-    __slots__ = ("again", "deadline", "done", "is_refused", "on_reply", "resend_at")
+    __slots__ = (
+        *("again", "begin_again", "copies", "deadline", "done", "is_heard", "is_refused"),
+        *("on_reply", "origin", "resend_at"),
+    )
 
     def __init__(
         self,
@@ -74,6 +80,11 @@ class _Pending:
         self.again = again
         self.resend_at = math.inf
         self.is_refused = False
+        # Of a request with many replies that may be sent again.
+        self.begin_again: Callable[[], OnReply] | None = None
+        self.copies: list[str] = []
+        self.origin = self
+        self.is_heard = False
 
 
 class RequestMultiplexer:
@@ -97,36 +108,47 @@ class RequestMultiplexer:
         headers: Mapping[str, str] | None = None,
         *,
         is_repeatable: bool = False,
+        needs_leader: bool = True,
     ) -> Msg:
         """Send a request and return its only reply, the first one if it was sent several times.
 
         Args:
             is_repeatable: whether to send it again while there is no reply.
+            needs_leader: whether a repeatable request is sent again, too, while no subscriber
+                listens, because a leader is being elected.
 
         Raises:
             nats.errors.NoRespondersError: no subscriber listens on the subject; of a repeatable
-                request, until its time was over.
+                request that needs a leader, until its time was over.
             TimeoutError: no reply in time.
             nats.errors.Error: the connection does not work.
         """
         done: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-        again = _Request(subject, payload, headers) if is_repeatable else None
+        again = _Request(subject, payload, headers, needs_leader) if is_repeatable else None
         message = await self._send(subject, payload, headers, None, done, again)
         if _has_no_responders(message):
             raise nats.errors.NoRespondersError
         return message
 
     async def request_many(
-        self, subject: str, payload: bytes, on_reply: OnReply, done: asyncio.Future[T]
+        self,
+        subject: str,
+        payload: bytes,
+        on_reply: OnReply,
+        done: asyncio.Future[T],
+        begin_again: Callable[[], OnReply] | None = None,
     ) -> T:
         """Send a request with several replies; return the result of ``done``.
 
         Args:
             on_reply: called with each reply; sets ``done`` with the last one.
+            begin_again: returns the callback of a copy of the request, which is sent after each
+                second without a reply, and sets the same ``done``. By default none is sent.
 
         Raises: as :meth:`request`, and the exception of ``done`` or of ``on_reply``.
         """
-        return await self._send(subject, payload, None, on_reply, done)
+        again = None if begin_again is None else _Request(subject, payload, None)
+        return await self._send(subject, payload, None, on_reply, done, again, begin_again)
 
     async def _send(
         self,
@@ -136,15 +158,16 @@ class RequestMultiplexer:
         on_reply: OnReply | None,
         done: asyncio.Future[T],
         again: _Request | None = None,
+        begin_again: Callable[[], OnReply] | None = None,
     ) -> T:
         if not self._inbox:
             await self._subscribe()
-        self._count += 1
-        inbox = f"{self._inbox}.{self._count}"
+        inbox = self._next_inbox()
         now = done.get_loop().time()
         pending = _Pending(on_reply, done, now + self._timeout, again)
         if again is not None:
             pending.resend_at = now + RESEND_S
+            pending.begin_again = begin_again
         self._pending[inbox] = pending
         if self._timer is None:
             self._set_timer(min(pending.deadline, now + RESEND_S))
@@ -153,6 +176,12 @@ class RequestMultiplexer:
             return await done
         finally:
             del self._pending[inbox]
+            for copy in pending.copies:
+                del self._pending[copy]
+
+    def _next_inbox(self) -> str:
+        self._count += 1
+        return f"{self._inbox}.{self._count}"
 
     async def _subscribe(self) -> None:
         async with self._subscribing:
@@ -180,10 +209,14 @@ class RequestMultiplexer:
         if pending is None or pending.done.done():
             return
         if pending.on_reply is None:
-            pending.is_refused = pending.again is not None and _has_no_responders(message)
+            again = pending.again
+            pending.is_refused = (
+                again is not None and again.outlives_refusal and _has_no_responders(message)
+            )
             if not pending.is_refused:
                 pending.done.set_result(message)
             return
+        pending.origin.is_heard = True
         try:
             pending.on_reply(message)
         except Exception as error:  # noqa: BLE001 - raised in the task that sent the request
@@ -198,7 +231,7 @@ class RequestMultiplexer:
         """Fail the requests whose time is over, and send those again that may be lost."""
         self._timer = None
         now, following = asyncio.get_running_loop().time(), math.inf
-        for inbox, pending in self._pending.items():
+        for inbox, pending in list(self._pending.items()):
             if pending.done.done():
                 continue
             if pending.deadline <= now:
@@ -207,12 +240,21 @@ class RequestMultiplexer:
                 continue
             if pending.again is not None and pending.resend_at <= now:
                 pending.resend_at = now + RESEND_S
-                self._resend(pending.again, inbox)
+                self._send_again(pending.again, inbox, pending)
             following = min(following, pending.deadline, pending.resend_at)
         if following < math.inf:
             self._set_timer(min(following, now + RESEND_S))
 
-    def _resend(self, request: _Request, inbox: str) -> None:
+    def _send_again(self, request: _Request, inbox: str, pending: _Pending) -> None:
+        if pending.begin_again is not None:
+            if pending.is_heard:
+                pending.is_heard = False
+                return
+            inbox = self._next_inbox()
+            copy = _Pending(pending.begin_again(), pending.done, pending.deadline, None)
+            copy.origin = pending
+            pending.copies.append(inbox)
+            self._pending[inbox] = copy
         task = asyncio.get_running_loop().create_task(self._publish_again(request, inbox))
         self._resends.add(task)
         task.add_done_callback(self._resends.discard)
