@@ -18,8 +18,8 @@ from tailrace_shared.errors import JetStreamError, UnavailableError
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import EVENTS
 
-_OUTAGE_S: Final = 14.0
-"""Longer than the time within which services must notice."""
+_AFTER_NOTICE_S: Final = 4.0
+"""How much longer an outage lasts than the time within which services must notice."""
 _LEADERS: Final = 3
 
 
@@ -31,8 +31,10 @@ class Arena:
         site: the installation.
         services: all services by name.
         source: the source of randomness.
+        notice: the seconds within which services must notice that nothing can be stored.
 
     Attributes:
+        outage_seconds: how long nothing can be stored.
         outages: the times in which nothing could be stored (monotonic).
     """
 
@@ -42,11 +44,13 @@ class Arena:
         site: Installation,
         services: Mapping[str, Service],
         source: Random,
+        notice: float,
     ) -> None:
         self.cluster = cluster
         self.site = site
         self.services = services
         self.source = source
+        self.outage_seconds = notice + _AFTER_NOTICE_S
         self.outages: list[tuple[float, float]] = []
 
     @property
@@ -111,7 +115,7 @@ async def partition_all(arena: Arena) -> None:
     async with arena.outage():
         for node in arena.cluster.nodes:
             node.cut(Side.PEERS)
-        await asyncio.sleep(_OUTAGE_S)
+        await asyncio.sleep(arena.outage_seconds)
     for node in arena.cluster.nodes:
         node.heal()
 
@@ -137,7 +141,7 @@ async def freeze_leader(arena: Arena) -> None:
     """Freeze the leader of the log with SIGSTOP; its connections stay open."""
     leader = await arena.leader()
     leader.freeze()
-    await asyncio.sleep(_OUTAGE_S)
+    await asyncio.sleep(arena.outage_seconds)
     leader.thaw()
 
 
@@ -156,7 +160,7 @@ async def fill_disks(arena: Arena) -> None:
         node.disk.fill()
     await asyncio.to_thread(arena.cluster.until_given_up)
     async with arena.outage():
-        await asyncio.sleep(_OUTAGE_S)
+        await asyncio.sleep(arena.outage_seconds)
     for node in arena.cluster.nodes:
         node.disk.free()
     await arena.start_nodes()
@@ -184,7 +188,7 @@ async def kill_all(arena: Arena) -> None:
     """Kill all nodes at once, and start them after a while."""
     async with arena.outage():
         arena.cluster.kill()
-        await asyncio.sleep(_OUTAGE_S)
+        await asyncio.sleep(arena.outage_seconds)
     await arena.start_nodes()
 
 

@@ -12,7 +12,7 @@ from stress.callers import Outcome
 _INTERVAL_S: Final = 0.25
 _TIMEOUT_S: Final = 2.0
 """Time within which a service must answer a probe."""
-_NOTICE_S: Final = 10.0
+NOTICE_S: Final = 10.0
 """Time within which a service must report that it cannot work."""
 
 
@@ -47,7 +47,7 @@ class Probes:
         self.answers: dict[str, list[Answer]] = {name: [] for name in ports}
         self._ports = ports
         self._slack = slack
-        self._notice = _NOTICE_S + slack
+        self._notice = NOTICE_S + slack
 
     async def run(self) -> None:
         """Probe until cancelled."""

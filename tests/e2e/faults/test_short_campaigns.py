@@ -19,7 +19,7 @@ _TESTS: Final = Path(__file__).parents[2]
 _TIMEOUT_S: Final = 1800
 _SIZE: Final = ("--executions", "16", "--clients", "16", "--seconds", "4")
 # How soon services report a fault depends on the machine: only the long form is exact.
-_PATIENCE: Final = ("--bound", "150", "--slack", "60")
+_PATIENCE: Final = ("--bound", "150", "--slack", "25")
 _GROUPS: Final = {
     "network": ("healthy", "partition-node", "partition-leader", "partition-all", "cut-clients"),
     "nodes": ("kill-leaders", "freeze-leader", "kill-all", "lose-data"),
