@@ -14,7 +14,9 @@ const STYLE = `
 ul { list-style: none; margin: 0; padding: 0; }
 li { display: flex; gap: 8px; align-items: baseline; padding: 4px 0; border-bottom: 1px solid color-mix(in srgb, currentcolor 15%, transparent); }
 .name { flex: 1; }
+.name a { color: inherit; }
 .quiet { opacity: 0.75; }
+[aria-disabled="true"] { opacity: 0.5; }
 [data-status="success"], [data-status="completed"], [data-status="connected"] { color: light-dark(#1b7545, #55c58a); }
 [data-status="error"], [data-status="failed"] { color: light-dark(#bf2836, #ff7a85); }
 [data-status="running"] { color: light-dark(#1d63c9, #6aa9ff); }
@@ -44,6 +46,15 @@ function html(
   return element;
 }
 
+/** Show these children. Those that stay are not moved: a move would take the focus from them. */
+function place(parent: ParentNode & Node, children: readonly Node[]): void {
+  for (const each of [...parent.childNodes]) if (!children.includes(each)) each.remove();
+  for (const [index, each] of children.entries()) {
+    const present = parent.childNodes[index] ?? null;
+    if (present !== each) parent.insertBefore(each, present);
+  }
+}
+
 /** An element that shows a store while it is on a page. */
 abstract class StoreElement<T> extends Base {
   static readonly observedAttributes = ["base-url", "token", "organization", "execution"];
@@ -64,7 +75,7 @@ abstract class StoreElement<T> extends Base {
   }
 
   protected abstract store(): Store<T> | null;
-  protected abstract show(value: T): (Node | string)[];
+  protected abstract show(value: T): Node[];
 
   connectedCallback(): void {
     if (this.shadowRoot === null)
@@ -91,10 +102,9 @@ abstract class StoreElement<T> extends Base {
     this.#stop();
     const store = this.store();
     const render = () => {
-      if (store !== null) this.shadowRoot?.replaceChildren(...this.show(store.get()));
+      if (this.shadowRoot) place(this.shadowRoot, store === null ? [] : this.show(store.get()));
     };
     this.#stop = store?.subscribe(render) ?? (() => {});
-    if (store === null) this.shadowRoot?.replaceChildren();
     render();
   }
 }
@@ -118,7 +128,7 @@ export class TailraceRun extends StoreElement<RunView> {
     return execution ? this.client.run(execution) : null;
   }
 
-  protected show({ phase, state, error }: RunView): (Node | string)[] {
+  protected show({ phase, state, error }: RunView): Node[] {
     if (state === null)
       return [
         html("p", { role: "status" }, phase === "missing" ? (error ?? "No such run") : "Loading…"),
@@ -138,46 +148,84 @@ export class TailraceRun extends StoreElement<RunView> {
 }
 
 type Inbox = ReturnType<ReturnType<TailraceClient["inbox"]>["get"]>;
+type Entry = Inbox["entries"][number];
 
 /** The steps that wait for a decision, with buttons to decide. */
 export class TailraceInbox extends StoreElement<Inbox> {
+  readonly #list = html("ul", {});
+  /** The rows by their wait: a row stays while others come and go, and knows what it has sent. */
+  #rows = new Map<string, HTMLElement>();
+  #shown: TailraceClient | null = null;
+
   protected store(): Store<Inbox> {
+    if (this.#shown !== this.client) this.#rows.clear();
+    this.#shown = this.client;
     return this.client.inbox();
   }
 
-  protected show({ ready, entries, error }: Inbox): (Node | string)[] {
+  protected show({ ready, entries, error }: Inbox): Node[] {
     if (error !== null) return [html("p", { role: "alert" }, error)];
     if (!ready) return [html("p", { role: "status" }, "Loading…")];
+    const known = this.#rows;
+    this.#rows = new Map();
+    for (const entry of entries) {
+      // The same step may wait again later.
+      const key = [entry.executionId, entry.pausedAt, entry.pausedTime].join();
+      this.#rows.set(key, known.get(key) ?? this.#row(entry));
+    }
     if (!entries.length) return [html("p", { role: "status" }, "Nothing waits for a decision.")];
-    return [html("ul", {}, ...entries.map((entry) => this.#line(entry)))];
+    const focused = this.shadowRoot?.activeElement?.closest("li") ?? null;
+    const index = [...this.#list.children].indexOf(focused as Element);
+    place(this.#list, [...this.#rows.values()]);
+    // Not to a button: a key that is pressed twice must not decide twice.
+    if (focused && focused.parentNode === null)
+      (this.#list.children[index] ?? this.#list.lastElementChild)?.querySelector("a")?.focus();
+    return [this.#list];
   }
 
-  #line({ executionId, pausedAt, workflowName, reason, waitingFor }: Inbox["entries"][number]) {
+  #row({ executionId, pausedAt, workflowName, reason, waitingFor }: Entry): HTMLElement {
+    let isSending = false;
+    const answer = html("span", { role: "status" });
     const decide = (decision: "approved" | "rejected", label: string) => {
-      const button = html("button", { type: "button" }, label) as HTMLButtonElement;
+      const button = html("button", { type: "button" }, label);
+      // The server counts a decision once, however often it is sent.
+      const idempotencyKey = crypto.getRandomValues(new Uint32Array(4)).join("-");
       button.addEventListener("click", () => {
-        button.disabled = true;
+        if (isSending) return;
+        send(true);
+        answer.textContent = "";
         const path = { execution_id: executionId };
         const body = { node_id: pausedAt, decision } as const;
+        const options = { path, body, idempotencyKey };
         this.client
-          .request("POST /api/v1/executions/{execution_id}/resume", { path, body })
+          .request("POST /api/v1/executions/{execution_id}/resume", options)
+          // The row leaves with the stream's next block.
           .catch((error: Error) => {
-            button.disabled = false;
+            send(false);
+            answer.textContent = error.message;
             this.dispatchEvent(new CustomEvent("tailrace-error", { detail: error, bubbles: true }));
           });
       });
       return button;
     };
-    const actions = waitingFor.length
+    const buttons = waitingFor.length
       ? []
       : [decide("approved", "Approve"), decide("rejected", "Reject")];
-    const about = [reason, ...waitingFor].filter(Boolean).join(", ");
+    const send = (is: boolean) => {
+      isSending = is;
+      // A button that is `disabled` would lose the focus.
+      for (const button of buttons) button.setAttribute("aria-disabled", String(is));
+    };
+    const { baseUrl = "" } = this.client.options;
+    const place = encodeURIComponent(`${executionId}~${pausedAt}`);
+    const link = { href: `${baseUrl}/#/inbox?entry=${place}`, title: "Open in the dashboard" };
     return html(
       "li",
       {},
-      html("span", { class: "name" }, `${workflowName}: ${pausedAt}`),
-      html("span", { class: "quiet" }, about),
-      ...actions,
+      html("span", { class: "name" }, html("a", link, `${workflowName}: ${pausedAt}`)),
+      html("span", { class: "quiet" }, [reason, ...waitingFor].filter(Boolean).join(", ")),
+      answer,
+      ...buttons,
     );
   }
 }
@@ -201,7 +249,7 @@ export class TailraceBadge extends StoreElement<Connection> {
     return this.client.connection;
   }
 
-  protected show({ state, detail, tabs, streams }: Connection): (Node | string)[] {
+  protected show({ state, detail, tabs, streams }: Connection): Node[] {
     const count = (number: number, unit: string) => `${number} ${unit}${number === 1 ? "" : "s"}`;
     const text = state === "connected" ? "Live" : (detail ?? state);
     const all = `${text} · ${count(tabs, "tab")} · ${count(streams, "stream")}`;

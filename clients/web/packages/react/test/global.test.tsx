@@ -278,11 +278,72 @@ test("elements list what waits for a decision, send it, and show how the streams
   expect(url).toMatch(/\/api\/v1\/executions\/e1\/resume$/);
   expect(JSON.parse(String(init?.body))).toEqual({ node_id: "approve", decision: "rejected" });
   // A refused decision can be sent again.
-  expect(buttons[1]?.disabled).toBe(true);
+  const isDisabled = () => buttons.map((button) => button.getAttribute("aria-disabled"));
+  expect(isDisabled()).toEqual(["true", "true"]);
   world.connections.at(-1)?.reject(409);
   await until(() => expect(failed).toHaveBeenCalledTimes(1));
-  expect(buttons[1]?.disabled).toBe(false);
+  expect(isDisabled()).toEqual(["false", "false"]);
   for (const element of [inbox, badge]) element?.remove();
+  await until(() => expect(world.live).toHaveLength(0));
+});
+
+test("rows of an inbox keep the focus and what they have sent while others come and go", async () => {
+  stubStyleSheets();
+  const inbox = document.createElement("tailrace-inbox");
+  inbox.setAttribute("base-url", "http://tailrace.test");
+  inbox.setAttribute("organization", "rows");
+  document.body.append(inbox);
+  const root = inbox.shadowRoot as ShadowRoot;
+  const rows = () => [...root.querySelectorAll("li")];
+  const button = (row: number, label: string) =>
+    [...(rows()[row]?.querySelectorAll("button") ?? [])].find(
+      ({ textContent }) => textContent === label,
+    ) as HTMLButtonElement;
+  const entry = (executionId: string, minute: number) => ({
+    ...{ executionId, workflowId: "order", workflowName: "Order", pausedAt: "approve" },
+    ...{ pausedTime: `2026-01-01T00:0${minute}:00Z`, timeoutAt: null, variables: {} },
+    ...{ waitingFor: [], reason: executionId },
+  });
+  await until(() => expect(world.live[0]?.topics).toEqual(["paused"]));
+  const stream = world.live[0]?.open();
+  stream?.topic("paused", "paused.initial", { pausedWorkflows: [entry("e1", 1)] }, "1");
+  await until(() => expect(rows()).toHaveLength(1));
+
+  const fetched = vi.spyOn(world, "fetch");
+  const keyOf = (call: number) =>
+    new Headers(fetched.mock.calls[call]?.[1].headers).get("Idempotency-Key");
+  const approve = button(0, "Approve");
+  approve.focus();
+  approve.click();
+  await until(() => expect(fetched).toHaveBeenCalledTimes(1));
+  stream?.topic("paused", "workflow.paused", entry("e2", 2), "2");
+  await until(() => expect(rows()).toHaveLength(2));
+  // The newest row is the first one.
+  expect(button(1, "Approve")).toBe(approve);
+  expect(root.activeElement).toBe(approve);
+  approve.click();
+  button(1, "Reject").click();
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(fetched).toHaveBeenCalledTimes(1);
+
+  // The answer is lost: the decision that is sent again is the same one.
+  world.connections.at(-1)?.cut();
+  await until(() => expect(approve.getAttribute("aria-disabled")).toBe("false"));
+  expect(rows()[1]?.querySelector("[role=status]")?.textContent).toContain("terminated");
+  approve.click();
+  await until(() => expect(fetched).toHaveBeenCalledTimes(2));
+  expect(keyOf(1)).toBe(keyOf(0));
+  button(0, "Approve").click();
+  await until(() => expect(fetched).toHaveBeenCalledTimes(3));
+  expect(keyOf(2)).not.toBe(keyOf(0));
+
+  // The focus goes to a neighbour, but to none of its buttons.
+  stream?.topic("paused", "workflow.resumed", { executionId: "e1", resumedFrom: "approve" }, "3");
+  await until(() => expect(rows()).toHaveLength(1));
+  const link = rows()[0]?.querySelector("a");
+  expect(root.activeElement).toBe(link);
+  expect(link?.href).toBe("http://tailrace.test/#/inbox?entry=e2~approve");
+  inbox.remove();
   await until(() => expect(world.live).toHaveLength(0));
 });
 
