@@ -8,7 +8,7 @@ test *args:
 
 # Run the tests of engine, broker, stores, services and streams on three NATS nodes.
 test-cluster *args:
-    uv run pytest -n auto --dist loadfile --nats-nodes 3 tests/integration/api tests/integration/broker tests/integration/engine tests/integration/shared tests/integration/streams tests/integration/worker tests/e2e/streams {{args}}
+    uv run pytest -n auto --dist loadfile --nats-nodes 3 tests/conformance/broker tests/integration/api tests/integration/broker tests/integration/engine tests/integration/shared tests/integration/streams tests/integration/worker tests/e2e/streams {{args}}
 
 # Run the tests of the retention with one of 20 seconds instead of 4; takes about five minutes.
 test-retention *args:

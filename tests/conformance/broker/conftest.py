@@ -14,22 +14,25 @@ from dramatiq.rate_limits.backends import StubBackend as StubRateLimiterBackend
 from dramatiq.results import ResultBackend
 from dramatiq.results.backends import StubBackend as StubResultBackend
 
-from harness.nats.server import NatsServer
+from harness.nats.deployment import NatsDeployment
 from tailrace_worker.broker import NatsBroker
 from tailrace_worker.broker.backends.rate_limits import NatsRateLimiterBackend
 from tailrace_worker.broker.backends.results import NatsResultBackend
 
 
 @pytest.fixture(params=["stub", "nats"])
-def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
+def broker(request: pytest.FixtureRequest, shared_nats: NatsDeployment) -> Iterator[Broker]:
     """A broker of either kind, with a subject prefix of its own."""
     made: Broker
     if request.param == "stub":
         made = StubBroker(fail_fast_default=False)
     else:
-        server: NatsServer = request.getfixturevalue("shared_nats")
-        # Too long for a redelivery within a test.
-        made = NatsBroker(server.url, prefix=f"t{uuid4().hex[:8]}", ack_wait=600)
+        made = NatsBroker(
+            shared_nats.url,
+            prefix=f"t{uuid4().hex[:8]}",
+            replicas=shared_nats.replicas,
+            ack_wait=600,  # too long for a redelivery within a test
+        )
     made.add_middleware(CurrentMessage())
     made.emit_after("process_boot")
     dramatiq.set_broker(made)

@@ -8,10 +8,11 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from dramatiq import Message
 
-from harness.nats.server import NatsServer
+from harness.nats.deployment import NatsDeployment
 from tailrace_worker.broker import NatsBroker
 
 
@@ -20,18 +21,19 @@ class WorkerFleet:
 
     Args:
         program: a script that reads its settings from the environment and prints ``ready``.
-        server: the NATS server that they use.
+        nats: the NATS that they use; the fleet has a subject prefix of its own there.
         folder: for the file of effects.
     """
 
-    def __init__(self, program: Path, server: NatsServer, folder: Path) -> None:
+    def __init__(self, program: Path, nats: NatsDeployment, folder: Path) -> None:
         self.program = program
-        self.server = server
+        self._nats = nats
+        self._prefix = f"fleet{uuid4().hex[:8]}"
         self.effects_file = folder / "effects"
         self.ack_wait = 1.0
         self.max_deliveries = 20
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.broker = NatsBroker(server.url, prefix="fleet")
+        self.broker = NatsBroker(nats.url, prefix=self._prefix, replicas=nats.replicas)
         self.broker.declare_queue("default")
 
     @property
@@ -39,8 +41,9 @@ class WorkerFleet:
         """The environment variables of the program."""
         return {
             **os.environ,
-            "PROGRAM_URL": self.server.url,
-            "PROGRAM_PREFIX": "fleet",
+            "PROGRAM_URL": self._nats.url,
+            "PROGRAM_PREFIX": self._prefix,
+            "PROGRAM_REPLICAS": str(self._nats.replicas),
             "PROGRAM_ACK_WAIT": str(self.ack_wait),
             "PROGRAM_MAX_DELIVERIES": str(self.max_deliveries),
             "PROGRAM_EFFECTS": str(self.effects_file),

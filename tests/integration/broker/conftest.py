@@ -9,7 +9,6 @@ import pytest
 from dramatiq import Worker
 
 from harness.nats.deployment import NatsDeployment
-from harness.nats.server import NatsServer
 from harness.processes.worker_fleet import WorkerFleet
 from tailrace_worker.broker import NatsBroker
 
@@ -48,9 +47,9 @@ def work(broker: NatsBroker) -> Iterator[Callable[..., Worker]]:
 
 
 @pytest.fixture
-def fleet(nats_server: NatsServer, tmp_path: Path) -> Iterator[WorkerFleet]:
-    """Worker processes on a NATS server of their own, which tests may stop for a while."""
-    made = WorkerFleet(PROGRAM, nats_server, tmp_path)
+def fleet(isolated_nats: NatsDeployment, tmp_path: Path) -> Iterator[WorkerFleet]:
+    """Worker processes on a NATS server of their own, or on the shared cluster."""
+    made = WorkerFleet(PROGRAM, isolated_nats, tmp_path)
     made.ack_wait = 4.0
     yield made
     made.close()

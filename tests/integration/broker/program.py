@@ -20,6 +20,7 @@ dramatiq.set_encoder(MsgspecEncoder())
 broker = NatsBroker(
     os.environ["PROGRAM_URL"],
     prefix=os.environ["PROGRAM_PREFIX"],
+    replicas=int(os.environ["PROGRAM_REPLICAS"]),
     ack_wait=float(os.environ["PROGRAM_ACK_WAIT"]),
     max_deliveries=int(os.environ["PROGRAM_MAX_DELIVERIES"]),
 )

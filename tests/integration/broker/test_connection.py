@@ -1,4 +1,7 @@
-"""The broker survives lost connections, or raises Dramatiq's errors."""
+"""The broker survives lost connections, or raises Dramatiq's errors.
+
+Tests that stop NATS have one server: of three, the others would go on.
+"""
 
 import asyncio
 import gc
@@ -7,12 +10,14 @@ import threading
 import time
 from collections.abc import Sequence
 from typing import Any
+from uuid import uuid4
 
 import dramatiq
 import pytest
 from dramatiq import Worker
 from dramatiq.errors import BrokerError, ConnectionClosed, ConnectionFailed
 
+from harness.nats.deployment import NatsDeployment
 from harness.nats.server import NatsServer
 from harness.processes.ports import free_port
 from tailrace_shared.nats import provision
@@ -124,9 +129,8 @@ def test_nats_may_restart_while_the_connection_is_opened(
     assert failures == []
 
 
-def test_a_closed_broker_raises(nats_server: NatsServer) -> None:
+def test_a_closed_broker_raises(broker: NatsBroker) -> None:
     """After ``close`` every use raises ``ConnectionClosed``; closing again has no effect."""
-    broker = NatsBroker(nats_server.url)
     broker.enqueue(message())
     broker.close()
     broker.close()
@@ -134,13 +138,11 @@ def test_a_closed_broker_raises(nats_server: NatsServer) -> None:
         broker.enqueue(message())
 
 
-def test_a_message_larger_than_nats_accepts_is_refused(nats_server: NatsServer) -> None:
+def test_a_message_larger_than_nats_accepts_is_refused(broker: NatsBroker) -> None:
     """The error names both sizes, and the connection stays usable."""
-    broker = NatsBroker(nats_server.url)
     with pytest.raises(BrokerError, match="bytes with its headers; this NATS accepts"):
         broker.enqueue(message(1024 * 1024 - 200))
     broker.enqueue(message(1024 * 1024 - 3000))
-    broker.close()
 
 
 def test_workers_recover_after_nats_was_restarted(nats_server: NatsServer) -> None:
@@ -190,9 +192,8 @@ def test_a_nats_that_lost_its_disk_gets_its_streams_back(nats_server: NatsServer
     broker.close()
 
 
-def test_a_forked_child_has_a_connection_of_its_own(nats_server: NatsServer) -> None:
+def test_a_forked_child_has_a_connection_of_its_own(broker: NatsBroker) -> None:
     """Dramatiq forks: a child must not use the socket of its parent."""
-    broker = NatsBroker(nats_server.url)
     broker.declare_queue("default")
     broker.enqueue(message())
     child = os.fork()
@@ -206,7 +207,6 @@ def test_a_forked_child_has_a_connection_of_its_own(nats_server: NatsServer) -> 
     assert os.waitpid(child, 0)[1] == 0
     broker.enqueue(message())
     assert broker.backlog()["default"].queued == 3
-    broker.close()
 
 
 def test_a_message_whose_retry_could_not_be_enqueued_is_not_lost(nats_server: NatsServer) -> None:
@@ -244,9 +244,14 @@ def test_a_message_whose_retry_could_not_be_enqueued_is_not_lost(nats_server: Na
     broker.close()
 
 
-def test_a_broker_takes_a_list_of_servers(nats_server: NatsServer) -> None:
+def test_a_broker_takes_a_list_of_servers(shared_nats: NatsDeployment) -> None:
     """One of them need not answer."""
-    broker = NatsBroker([f"nats://127.0.0.1:{free_port()}", nats_server.url], connect_timeout=60)
+    broker = NatsBroker(
+        [f"nats://127.0.0.1:{free_port()}", *shared_nats.url.split(",")],
+        prefix=f"t{uuid4().hex[:8]}",
+        replicas=shared_nats.replicas,
+        connect_timeout=60,
+    )
     broker.enqueue(message())
     broker.close()
 
