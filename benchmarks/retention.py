@@ -9,7 +9,7 @@ Three ways are compared on the same log of executions with ten commits each, wri
   whole.
 
 A part of the executions has not ended and waits. Disk is measured after the server's
-``sync_interval`` (2 s here), when it has compacted its blocks. CPU is user and system time of the
+``sync_interval``, when it has compacted its blocks. CPU is user and system time of the
 server.
 """
 
@@ -39,7 +39,6 @@ _STATE_BYTES: Final = 2_000
 _SIDE_BY_SIDE: Final = 200
 _IN_FLIGHT: Final = 4_000
 _AT_ONCE: Final = 16
-_SYNC_S: Final = 2.0
 _STREAM: Final = "EVENTS"
 
 
@@ -76,10 +75,11 @@ class _Load:
 
 
 class _Log:
-    """A stream on a NATS server of its own."""
+    """A stream on a NATS server of its own, which compacts its blocks every ``sync_s`` seconds."""
 
-    def __init__(self, server: NatsServer, client: Client) -> None:
+    def __init__(self, server: NatsServer, client: Client, sync_s: float) -> None:
         self._server = server
+        self._sync_s = sync_s
         self._client = client
         self._jetstream = JetStream(client)
 
@@ -131,32 +131,38 @@ class _Log:
         assert message is not None
         return message.sequence
 
+    async def messages(self) -> int:
+        """Return how many messages the stream has."""
+        info = await self._jetstream.api(f"STREAM.INFO.{_STREAM}")
+        return int(info["state"]["messages"])
+
     async def disk_bytes(self) -> int:
         """Return the size of the store once the server has compacted it."""
-        await asyncio.sleep(3 * _SYNC_S)
+        await asyncio.sleep(3 * self._sync_s)
         store = self._server.folder / "store"
         return sum(file.stat().st_size for file in store.rglob("*") if file.is_file())
 
 
-async def _measure(way: str, load: _Load) -> Row:
+async def _measure(way: str, load: _Load, sync_s: float) -> Row:
     with tempfile.TemporaryDirectory() as folder:
-        server = NatsServer(Path(folder) / "nats", sync_interval=f"{_SYNC_S:g}s")
+        server = NatsServer(Path(folder) / "nats", sync_interval=f"{sync_s:g}s")
         with server:
             client = await connect(CommonSettings(nats_url=server.url), "bench")
-            log = _Log(server, client)
+            log = _Log(server, client, sync_s)
             await log.create()
             await log.write(load.commits(), _COMMIT_BYTES)
             before = await log.disk_bytes()
             began, cpu = time.perf_counter(), cpu_seconds(server.pid)
             await _expire(way, log, load)
             seconds, cpu = time.perf_counter() - began, cpu_seconds(server.pid) - cpu
-            after = await log.disk_bytes()
+            after, messages = await log.disk_bytes(), await log.messages()
             await client.close()
     ended = load.executions - len(load.waiting)
     return {
         "way": way,
         "ended": ended,
         "waiting": len(load.waiting),
+        "messages after": messages,
         "disk before, MB": round(before / 1e6, 1),
         "disk after, MB": round(after / 1e6, 1),
         "seconds": round(seconds, 2),
@@ -187,9 +193,15 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--executions", type=int, default=110_000)
     parser.add_argument("--waiting", type=int, default=10_000, help="executions that do not end")
+    parser.add_argument(
+        "--sync-seconds", type=float, default=2.0, help="the sync_interval of the server"
+    )
     arguments = parser.parse_args()
     load = _Load.of(arguments.executions, arguments.waiting)
-    rows = [asyncio.run(_measure(way, load)) for way in ("delete", "truncate", "checkpoint")]
+    rows = [
+        asyncio.run(_measure(way, load, arguments.sync_seconds))
+        for way in ("delete", "truncate", "checkpoint")
+    ]
     print_rows(rows, as_json=arguments.json)
 
 
