@@ -144,17 +144,28 @@ def test_sleeping_functions_take_no_time():
     assert {"step:progress", "step:log"} <= set(result.types)
 
 
-def test_a_hundred_runs_with_waits_cost_a_tenth_of_a_second():
-    """Of processor time, with twenty steps each; the bound is ten times that."""
+def test_a_thousand_runs_take_two_seconds(record_property: Callable[[str, Any], None]):
+    """Of processor time, with twenty steps each; the bound leaves room for busy cores.
+
+    The quickest tenth counts: other processes on the cores disturb it least.
+    """
     kinds: list[dict[str, Any]] = [
         {"type": "await", "timeout": "1d", "on_timeout": "continue"},
         {"type": "delay", "with": {"duration": "1h"}},
         *({"type": "transform", "with": {"value": index}} for index in range(2)),
     ]
     nodes = {f"n{at}": {**kinds[at % 4], "needs": [f"n{at - 1}"][:at]} for at in range(20)}
-    began = time.process_time()
-    results = [testing.run(workflow(nodes)) for _ in range(100)]
-    assert time.process_time() - began < 1.2
+    results: list[testing.Result] = []
+    times_s: list[float] = []
+    for _ in range(10):
+        began = time.process_time()
+        results += [testing.run(workflow(nodes)) for _ in range(100)]
+        times_s.append(time.process_time() - began)
+    whole_s, quickest_s = sum(times_s), 10 * min(times_s)
+    record_property(
+        "measured", f"1,000 runs of 20 steps: {whole_s:.2f} s CPU, at the best {quickest_s:.2f} s"
+    )
+    assert quickest_s < 4
     assert {result.status for result in results} == {"completed"}
     assert results[0].seconds == pytest.approx(5 * (DAY_S + 3600))
 
