@@ -3,6 +3,7 @@
 import pytest
 
 from tailrace.commands.operator_command import local_nats
+from tailrace.errors import TailraceError
 
 
 @pytest.fixture
@@ -33,3 +34,11 @@ def test_settings_name_another(name):
 def test_a_folder_without_one_leaves_the_default(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert local_nats({}) == {}
+
+
+@pytest.mark.usefixtures("_folder_of_up")
+def test_a_file_that_is_not_text_is_one_line(tmp_path):
+    """The default NATS would be another one."""
+    (tmp_path / ".tailrace" / "nats.url").write_bytes(b"\xff")
+    with pytest.raises(TailraceError, match=r"cannot read .tailrace/nats.url: not UTF-8 text"):
+        local_nats({})

@@ -35,11 +35,17 @@ def run_operator_command(*arguments: str) -> NoReturn:
 
 
 def local_nats(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings for the NATS of ``tailrace up``, unless the environment names one."""
+    """Return the settings for the NATS of ``tailrace up``, unless the environment names one.
+
+    Raises:
+        TailraceError: the file with its URL is not text.
+    """
     if any(name == "NATS_URL" or name.startswith("TAILRACE_NATS_") for name in environment):
         return {}
     try:
         url = url_file(_DATA_DIR).read_text("utf-8").strip()
     except OSError:
         return {}
+    except UnicodeDecodeError:
+        raise TailraceError(f"cannot read {url_file(_DATA_DIR)}: not UTF-8 text") from None
     return {"NATS_URL": url, "TAILRACE_NATS_TOKEN_FILE": str(token_file(_DATA_DIR))}
