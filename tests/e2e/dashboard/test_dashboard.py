@@ -419,9 +419,9 @@ async def test_a_run_is_read_and_decided_by_keys(system: TailraceUp) -> None:
         await page.keyboard.press("j")
         await page.keyboard.press("Enter")
         await _shows(page, decide="waiting")
-        node = page.locator("[data-node=decide]")
+        steps = page.get_by_role("tree", name="Steps")
         for _ in range(60):
-            if await node.evaluate("(node) => node === document.activeElement"):
+            if await steps.evaluate("(tree) => tree === document.activeElement"):
                 break
             await page.keyboard.press("Tab")
         await page.keyboard.press("Enter")

@@ -1,5 +1,6 @@
 /** A surface to pan and zoom, with nodes at their places and lines between them. */
 import {
+  type KeyboardEvent,
   memo,
   type ReactNode,
   type Ref,
@@ -10,7 +11,16 @@ import {
   useRef,
   useState,
 } from "react";
-import { areaOf, type Box, fitted, overlap, panned, type View, zoomed } from "./viewport.ts";
+import {
+  areaOf,
+  type Box,
+  fitted,
+  overlap,
+  panned,
+  revealed,
+  type View,
+  zoomed,
+} from "./viewport.ts";
 
 export interface BoardNode extends Box {
   id: string;
@@ -24,8 +34,10 @@ export interface BoardLine {
 }
 
 export interface BoardHandle {
-  zoomIn(): void;
+  zoom(factor: number): void;
   fit(): void;
+  /** Pan so that a box is seen. */
+  reveal(box: Box): void;
 }
 
 interface BoardProps<N extends BoardNode> {
@@ -35,14 +47,25 @@ interface BoardProps<N extends BoardNode> {
   /** The view fits all nodes again when this changes. */
   fitOn: unknown;
   label: string;
+  /** The node that has the focus of the keys. */
+  focused: Box | null;
   ref?: Ref<BoardHandle>;
 }
 
+const ZOOM_STEP = 1.25;
+const PAN_PX = 80;
+/** What the arrow keys do: the content moves against them. */
+const PANS: Record<string, [dx: number, dy: number]> = {
+  ArrowLeft: [PAN_PX, 0],
+  ArrowRight: [-PAN_PX, 0],
+  ArrowUp: [0, PAN_PX],
+  ArrowDown: [0, -PAN_PX],
+};
 /** A pointer that moved less than this has clicked, in pixels. */
 const CLICK_PX = 4;
 
 export function Board<N extends BoardNode>(props: BoardProps<N>) {
-  const { nodes, lines, render, fitOn, label, ref } = props;
+  const { nodes, lines, render, fitOn, label, focused, ref } = props;
   const frame = useRef<HTMLElement>(null);
   const world = useRef<HTMLDivElement>(null);
   const view = useRef<View>({ x: 0, y: 0, zoom: 1 });
@@ -67,15 +90,29 @@ export function Board<N extends BoardNode>(props: BoardProps<N>) {
   };
   const latest = useRef({ show, fit });
   latest.current = { show, fit };
+  const move = (next: (now: View, width: number, height: number) => View) => {
+    const { current: box } = frame;
+    if (!box) return;
+    isMoved.current = true;
+    latest.current.show(next(view.current, box.clientWidth, box.clientHeight));
+  };
+  const zoom = (factor: number) =>
+    move((now, width, height) => zoomed(now, factor, width / 2, height / 2));
   useImperativeHandle(ref, () => ({
     fit: () => latest.current.fit(),
-    zoomIn: () => {
-      const { current: box } = frame;
-      if (!box) return;
-      isMoved.current = true;
-      latest.current.show(zoomed(view.current, 1.25, box.clientWidth / 2, box.clientHeight / 2));
-    },
+    zoom,
+    reveal: (node) => move((now, width, height) => revealed(now, node, width, height)),
   }));
+  const press = (event: KeyboardEvent) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const pan = PANS[event.key];
+    if (pan) move((now) => panned(now, ...pan));
+    else if (event.key === "+" || event.key === "=") zoom(ZOOM_STEP);
+    else if (event.key === "-") zoom(1 / ZOOM_STEP);
+    else if (event.key === "0") fit();
+    else return;
+    event.preventDefault();
+  };
   // biome-ignore lint/correctness/useExhaustiveDependencies: new places need a new view
   useLayoutEffect(() => latest.current.fit(), [fitOn]);
   useEffect(() => {
@@ -99,12 +136,28 @@ export function Board<N extends BoardNode>(props: BoardProps<N>) {
 
   const drawn = useMemo(() => nodes.filter((node) => overlap(node, area)), [nodes, area]);
   return (
-    <section className="board" ref={frame} aria-label={label}>
+    <section
+      className="board"
+      ref={frame}
+      aria-label={label}
+      // biome-ignore lint/a11y/noNoninteractiveTabindex: a surface that arrow keys pan
+      tabIndex={0}
+      onKeyDown={press}
+    >
       <div className="board-world" ref={world}>
         <Lines lines={lines} area={area} />
         {drawn.map((node) => (
           <Place key={node.id} node={node} render={render as (node: BoardNode) => ReactNode} />
         ))}
+        {focused ? (
+          <div
+            className="board-focus"
+            style={{
+              ...{ left: focused.x, top: focused.y },
+              ...{ width: focused.width, height: focused.height },
+            }}
+          />
+        ) : null}
       </div>
     </section>
   );
@@ -204,17 +257,6 @@ function followPointers(
       const { x, y } = at(event);
       const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 20 : 1;
       move(zoomed(view.current, 2 ** (-event.deltaY * lines * 0.002), x, y));
-    },
-    focusin({ target }: FocusEvent) {
-      if (!(target instanceof HTMLElement) || !target.matches(":focus-visible")) return;
-      // The browser would scroll the frame instead.
-      box.scrollTo(0, 0);
-      const [frame, node] = [box.getBoundingClientRect(), target.getBoundingClientRect()];
-      const by = (low: number, high: number, least: number, most: number) =>
-        low < least ? least - low : high > most ? most - high : 0;
-      const dx = by(node.left, node.right, frame.left + 16, frame.right - 16);
-      const dy = by(node.top, node.bottom, frame.top + 16, frame.bottom - 16);
-      if (dx || dy) move(panned(view.current, dx, dy));
     },
   };
   const stop = new AbortController();

@@ -16,8 +16,11 @@ import { prepared, usePalette } from "../ui/palette.ts";
 import { Glyph, wordOf } from "../ui/status.tsx";
 import { Board, type BoardHandle, type BoardLine, type BoardNode } from "./Board.tsx";
 import { isSettled, pendingStep, type Step } from "./fold.ts";
+import { PileList } from "./PileList.tsx";
 import type { RunStore } from "./runStore.ts";
+import { StepTree } from "./StepTree.tsx";
 import { drawingOf, needsOf, relativesOf, type Shape } from "./shape.ts";
+import { isPile } from "./tree.ts";
 import { useLayout } from "./useLayout.ts";
 
 type Steps = ReadonlyMap<string, Step>;
@@ -29,7 +32,8 @@ interface Surroundings {
   selected: string | null;
   related: ReadonlySet<string> | null;
   select: (id: string) => void;
-  open: (pile: string) => void;
+  /** Open a pile as a list. */
+  open: (pile: Shape) => void;
 }
 
 const Around = createContext<Surroundings>({
@@ -80,6 +84,8 @@ function StepNode({ shape }: { shape: Shape }) {
     <button
       type="button"
       className={classes.join(" ")}
+      // The tree of the steps has the keys.
+      tabIndex={-1}
       data-node={shape.id}
       data-status={step.status}
       onClick={() => select(shape.id)}
@@ -100,20 +106,23 @@ function StepNode({ shape }: { shape: Shape }) {
   );
 }
 
+/** Whether a pile shows the items of a map, not steps that are alike. */
+const isMapOf = ({ id }: Shape): boolean => !id.startsWith("pile:");
+
 const CELL_COLUMNS = 24;
 const CELLS_WIDTH = 204;
 const MAX_CELLS = CELL_COLUMNS * 12;
 const WORST: StepStatus[] = ["error", "retrying", "waiting", "running", "pending", "cancelled"];
 
 function PileNode({ shape }: { shape: Shape }) {
-  const { store, steps: run, selected, related, select, open } = useContext(Around);
+  const { store, steps: run, selected, related, open } = useContext(Around);
   const statuses = shape.members.map((id): StepStatus => run?.get(id)?.status ?? "pending");
   const counts = new Map<StepStatus, number>();
   for (const status of statuses) counts.set(status, (counts.get(status) ?? 0) + 1);
   const own = run?.get(shape.id)?.status;
   const total =
     own ?? WORST.find((status) => counts.get(status)) ?? (counts.size ? "success" : "pending");
-  const isMap = !shape.id.startsWith("pile:");
+  const isMap = isMapOf(shape);
   const words = [...counts].map(([status, count]) => `${count} ${wordOf(status).toLowerCase()}`);
   const isFaded = related && !related.has(shape.id) && !shape.members.some((id) => related.has(id));
   const isSelected = selected === shape.id || (selected && shape.members.includes(selected));
@@ -121,10 +130,11 @@ function PileNode({ shape }: { shape: Shape }) {
     <button
       type="button"
       className={`node pile ${store ? "" : "plain"} is-${total} ${isSelected ? "selected" : ""} ${isFaded ? "faded" : ""}`}
+      tabIndex={-1}
       data-node={shape.id}
       data-status={total}
-      onClick={() => select(isMap ? shape.id : (shape.members[0] ?? shape.id))}
-      onDoubleClick={() => !isMap && shape.members.length <= 120 && open(shape.id)}
+      title="List its steps"
+      onClick={() => open(shape)}
     >
       <span className="node-top">
         {store ? <Glyph status={total} /> : null}
@@ -173,7 +183,7 @@ function Cells({ statuses }: { statuses: StepStatus[] }) {
   return <canvas ref={canvas} style={{ height: rows * 8 }} />;
 }
 
-const draw = ({ shape }: ShapeNode) =>
+const drawNode = ({ shape }: ShapeNode) =>
   shape.kind === "pile" ? <PileNode shape={shape} /> : <StepNode shape={shape} />;
 
 interface GraphProps {
@@ -186,13 +196,16 @@ interface GraphProps {
 
 export default function GraphView({ graph, store, selected, onSelect }: GraphProps) {
   const board = useRef<BoardHandle>(null);
-  const [opened, setOpened] = useState<ReadonlySet<string>>(new Set());
+  /** Piles whose steps are drawn. */
+  const [drawn, setDrawn] = useState<ReadonlySet<string>>(new Set());
+  const [listed, setListed] = useState<string | null>(null);
+  const [focused, setFocused] = useState<string | null>(null);
   const [traced, setTraced] = useState(false);
   const steps = useDeferredValue(useSelectedRun(store, (all) => all));
   const needs = useMemo(() => needsOf(graph), [graph]);
   const key = steps ? structureOf(steps) : "";
   // biome-ignore lint/correctness/useExhaustiveDependencies: the key says what of the steps counts
-  const drawing = useMemo(() => drawingOf(graph, steps ?? new Map(), opened), [graph, key, opened]);
+  const drawing = useMemo(() => drawingOf(graph, steps ?? new Map(), drawn), [graph, key, drawn]);
   const places = useLayout(drawing);
   const nodes = useMemo(
     () =>
@@ -227,23 +240,44 @@ export default function GraphView({ graph, store, selected, onSelect }: GraphPro
       selected,
       related,
       select: onSelect,
-      open: (pile: string) => setOpened((before) => new Set(before).add(pile)),
+      open: (pile: Shape) => {
+        setListed(pile.id);
+        if (isMapOf(pile)) onSelect(pile.id);
+      },
     }),
     [store, steps, selected, related, onSelect],
   );
+  const boxOf = (id: string | null) => nodes.find((node) => node.id === id) ?? null;
+  const pile = drawing.shapes.find(({ id, kind }) => id === listed && kind === "pile");
+  const draw = ({ id }: Shape) => {
+    setDrawn((before) => new Set(before).add(id));
+    setListed(null);
+  };
   const isFolded = graph.nodes.length > drawing.shapes.length;
   return (
     <Around value={around}>
       <div className="graph" data-ready={places ? "" : undefined}>
         {places ? (
           <>
+            <StepTree
+              drawing={drawing}
+              steps={steps}
+              selected={selected}
+              onFocus={(row) => {
+                const box = boxOf(row?.shape.id ?? null);
+                setFocused(box?.id ?? null);
+                if (box) board.current?.reveal(box);
+              }}
+              onOpen={(row) => (isPile(row) ? around.open(row.shape) : onSelect(row.id))}
+            />
             <Board
               ref={board}
               nodes={nodes}
               lines={lines}
-              render={draw}
+              render={drawNode}
+              focused={boxOf(focused)}
               fitOn={places}
-              label="Graph of the steps"
+              label="Graph of the steps: arrow keys pan, + and − zoom, 0 fits"
             />
             <Tools
               board={board}
@@ -255,9 +289,20 @@ export default function GraphView({ graph, store, selected, onSelect }: GraphPro
         ) : null}
         {isFolded ? (
           <span className="graph-key">
-            {graph.nodes.length.toLocaleString("en")} steps in {drawing.shapes.length} shapes ·
-            double-click opens a pile
+            {graph.nodes.length.toLocaleString("en")} steps in {drawing.shapes.length} shapes · a
+            click lists the steps of a pile
           </span>
+        ) : null}
+        {pile ? (
+          <PileList
+            key={pile.id}
+            pile={pile}
+            steps={steps}
+            selected={selected}
+            onSelect={onSelect}
+            onDraw={isMapOf(pile) ? null : () => draw(pile)}
+            onClose={() => setListed(null)}
+          />
         ) : null}
       </div>
     </Around>
@@ -313,9 +358,17 @@ function Tools({ board, ...props }: ToolsProps) {
         type="button"
         className="btn icon"
         aria-label="Zoom in"
-        onClick={() => board.current?.zoomIn()}
+        onClick={() => board.current?.zoom(1.25)}
       >
         <icons.Plus />
+      </button>
+      <button
+        type="button"
+        className="btn icon"
+        aria-label="Zoom out"
+        onClick={() => board.current?.zoom(1 / 1.25)}
+      >
+        <icons.Minus />
       </button>
       <button
         type="button"

@@ -19,6 +19,8 @@ const MAX_ZOOM = 2;
 /** Zooms between which everything is fitted: text stays readable, and is not enlarged much. */
 const FIT = { min: 0.45, max: 1.15 };
 const PADDING = 0.06;
+/** Room around a box that is revealed, in pixels. */
+const MARGIN = 24;
 
 export function panned({ x, y, zoom }: View, dx: number, dy: number): View {
   return { x: x + dx, y: y + dy, zoom };
@@ -29,6 +31,20 @@ export function zoomed(view: View, factor: number, x: number, y: number): View {
   const zoom = Math.min(MAX_ZOOM, Math.max(MIN_ZOOM, view.zoom * factor));
   const by = zoom / view.zoom;
   return { x: x - (x - view.x) * by, y: y - (y - view.y) * by, zoom };
+}
+
+/** Pan by as little as shows a box, whole if it fits, at a zoom at which it can be read. */
+export function revealed(view: View, box: Box, width: number, height: number): View {
+  const near =
+    view.zoom < FIT.min ? zoomed(view, FIT.min / view.zoom, width / 2, height / 2) : view;
+  const by = (start: number, size: number, room: number) => {
+    const end = start + size;
+    if (start < MARGIN || size > room - 2 * MARGIN) return MARGIN - start;
+    return end > room - MARGIN ? room - MARGIN - end : 0;
+  };
+  const dx = by(near.x + box.x * near.zoom, box.width * near.zoom, width);
+  const dy = by(near.y + box.y * near.zoom, box.height * near.zoom, height);
+  return panned(near, dx, dy);
 }
 
 /** Show all boxes if they can be read then; otherwise show their beginning. */

@@ -1,5 +1,5 @@
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { type ReactNode, useEffect, useRef } from "react";
+import { type KeyboardEvent, type ReactNode, useEffect, useRef } from "react";
 
 interface Props<T> {
   items: readonly T[];
@@ -24,7 +24,7 @@ export function VirtualList<T>({ items, rowHeight, label, follow, children }: Pr
   }, [follow, items.length, rows]);
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls is reached by keys
-    <section ref={frame} className="vlist" tabIndex={0} aria-label={label}>
+    <section ref={frame} className="vlist" tabIndex={0} aria-label={label} onKeyDown={moveRow}>
       <div className="vlist-inner" style={{ height: rows.getTotalSize() }}>
         {rows.getVirtualItems().map((row) => {
           const item = items[row.index];
@@ -32,6 +32,7 @@ export function VirtualList<T>({ items, rowHeight, label, follow, children }: Pr
           return (
             <div
               key={row.key}
+              data-index={row.index}
               style={{ transform: `translateY(${row.start}px)`, height: rowHeight, ...PLACE }}
             >
               {children(item, row.index)}
@@ -41,6 +42,16 @@ export function VirtualList<T>({ items, rowHeight, label, follow, children }: Pr
       </div>
     </section>
   );
+}
+
+/** Arrow keys move between the buttons of rows, also to rows that are not seen yet. */
+function moveRow(event: KeyboardEvent<HTMLElement>): void {
+  const by = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
+  const row = (event.target as HTMLElement).closest<HTMLElement>("[data-index]");
+  if (!by || !row) return;
+  event.preventDefault();
+  const next = `[data-index="${Number(row.dataset.index) + by}"] button`;
+  event.currentTarget.querySelector<HTMLElement>(next)?.focus();
 }
 
 const PLACE = { position: "absolute", top: 0, left: 0, right: 0, display: "grid" } as const;

@@ -51,6 +51,7 @@ export const Sun = draw(
 export const Moon = draw("M13.500 9.500A6 6 0 0 1 6.500 2.500a6 6 0 1 0 7 7");
 export const Copy = draw("M5.500 5.500h8v8h-8z", "M10.500 5.500v-3h-8v8h3");
 export const Close = draw("m3.500 3.500 9 9M12.500 3.500l-9 9");
+export const Minus = draw("M3 8h10");
 export const Plus = draw("M8 3v10M3 8h10");
 export const Back = draw("M9.500 3.500 5 8l4.500 4.500");
 export const Next = draw("M6.500 3.500 11 8l-4.500 4.500");
