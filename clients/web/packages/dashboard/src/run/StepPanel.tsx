@@ -11,6 +11,7 @@ import { Side } from "../ui/parts.tsx";
 import { Pill } from "../ui/status.tsx";
 import { DecisionForm, NoDecision } from "./DecisionForm.tsx";
 import { deciderOf, isSettled, nodeOf, type RunState, type Step, titleOf } from "./fold.ts";
+import { Section, StepDetails } from "./StepDetails.tsx";
 
 interface Props {
   run: RunState;
@@ -101,7 +102,8 @@ export function StepPanel({ run, step, definition, usual, isLive, onClose }: Pro
             <dd>
               <a href={href("runs", step.waiting.child_execution_id)}>
                 {step.waiting.child_execution_id.slice(0, 18)}
-              </a>
+              </a>{" "}
+              · <a href={`#/runs?parent=${run.execution_id}`}>all</a>
             </dd>
           </>
         ) : null}
@@ -138,23 +140,13 @@ export function StepPanel({ run, step, definition, usual, isLive, onClose }: Pro
         </Section>
       ) : null}
       {step.status === "success" ? <Output run={run} step={step} /> : null}
+      <StepDetails run={run} step={step} isLive={isLive} />
       {node ? (
         <Section title="Definition">
           <JsonView value={node.with ?? {}} label="Parameters" />
         </Section>
       ) : null}
     </Side>
-  );
-}
-
-function Section({ title, children }: { title: string; children: React.ReactNode }) {
-  return (
-    <>
-      <h2 className="card-head" style={{ borderTop: "1px solid var(--line)" }}>
-        {title}
-      </h2>
-      {children}
-    </>
   );
 }
 

@@ -125,9 +125,9 @@ export function relativesOf(graph: GraphDocument, id: string): Set<string> {
   return found;
 }
 
-/** Return a node and all nodes that depend on it. */
-export function descendantsOf(graph: GraphDocument, id: string): Set<string> {
-  const found = new Set([id]);
+/** Return these nodes and all nodes that depend on them. */
+export function descendantsOf(graph: GraphDocument, ids: readonly string[]): Set<string> {
+  const found = new Set(ids);
   // Layers are in topological order, so one pass over them is enough.
   const needs = needsOf(graph);
   for (const node of graph.layers.flat()) {
