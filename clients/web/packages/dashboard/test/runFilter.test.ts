@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { filterOf, isFiltered, localOf, parametersOf, timeOf } from "../src/data/runFilter.ts";
+import { filterOf, isFiltered, parametersOf } from "../src/data/runFilter.ts";
+import { localOf, timeOf } from "../src/ui/format.ts";
 
 const sent = (place: string, now = 0) => parametersOf(filterOf(new URLSearchParams(place)), now);
 

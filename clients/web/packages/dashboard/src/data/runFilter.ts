@@ -48,16 +48,3 @@ export function parametersOf({ workflow, within, ...filter }: RunFilter, now: nu
     limit: filter.limit ?? 50,
   };
 }
-
-/** Return a time for a field of a date and a time, which shows that of this computer. */
-export function localOf(time: string | undefined): string {
-  const at = Date.parse(time ?? "");
-  if (Number.isNaN(at)) return "";
-  return new Date(at - new Date(at).getTimezoneOffset() * MINUTE_MS).toISOString().slice(0, 16);
-}
-
-/** Return what the API reads for such a field. */
-export function timeOf(local: string): string {
-  const at = new Date(local).getTime();
-  return Number.isNaN(at) ? "" : new Date(at).toISOString();
-}

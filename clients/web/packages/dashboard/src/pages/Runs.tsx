@@ -1,19 +1,12 @@
 import { useState } from "react";
 import { useRunList } from "../data/hooks.ts";
 import { useNames, useProblem, useWorkflows } from "../data/queries.ts";
-import {
-  filterOf,
-  isFiltered,
-  localOf,
-  RECENT,
-  type RunFilter,
-  timeOf,
-} from "../data/runFilter.ts";
+import { filterOf, isFiltered, RECENT, type RunFilter } from "../data/runFilter.ts";
 import type { RunSummary } from "../data/types.ts";
 import { useNow } from "../data/useStore.ts";
 import { go, href, Link, usePlace, withQuery } from "../router.tsx";
 import { Workflows } from "../ui/fields.tsx";
-import { count, duration } from "../ui/format.ts";
+import { count, duration, localOf, timeOf } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
 import { Ago, Empty, Failure, Loading, Title } from "../ui/parts.tsx";
 import { StatusWord, wordOf } from "../ui/status.tsx";

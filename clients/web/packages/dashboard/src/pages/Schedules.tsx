@@ -3,26 +3,36 @@ import { useState } from "react";
 import { call, client, every, get, post } from "../data/api.ts";
 import { Only } from "../data/me.tsx";
 import { useWorkflow, useWorkflows } from "../data/queries.ts";
-import type { Json, ScheduleList } from "../data/types.ts";
+import type { Json, Schedule, ScheduleList } from "../data/types.ts";
 import { useNow } from "../data/useStore.ts";
 import { href } from "../router.tsx";
 import { Choice, Field, Workflows } from "../ui/fields.tsx";
 import { moment, until } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
-import { Command, Empty, Failure, Sheet, Title } from "../ui/parts.tsx";
+import { Ago, Command, Empty, Failure, Sheet, Title } from "../ui/parts.tsx";
 import { Listed, Table } from "../ui/tables.tsx";
 import { ValueForm } from "../ui/ValueForm.tsx";
+import { BackfillSheet } from "./BackfillSheet.tsx";
+
+const OVERLAPS = {
+  queue: "one at a time, others queue",
+  skip: "one at a time, others are skipped",
+  cancel: "one at a time, the newest",
+} as const;
 
 export default function Schedules() {
   const [isNew, setNew] = useState(false);
+  const [filled, setFilled] = useState<Schedule | null>(null);
   const now = useNow();
   const found = useQuery({
     queryKey: ["schedules"],
     queryFn: () => get<ScheduleList>("api/v1/schedules?limit=200"),
     refetchInterval: every(10_000),
   });
-  const remove = async (id: string) => {
-    await call("DELETE", `api/v1/schedules/${id}`);
+  const act = async (method: string, path: string) => {
+    await (method === "POST"
+      ? post(`api/v1/schedules/${path}`)
+      : call(method, `api/v1/schedules/${path}`));
     await client.invalidateQueries({ queryKey: ["schedules"] });
   };
   return (
@@ -52,7 +62,14 @@ export default function Schedules() {
       >
         {({ schedules }) => (
           <Table
-            columns={["Schedule", ["Workflow", "hide-narrow"], "When", ["Next", "hide-narrow"], ""]}
+            columns={[
+              "Schedule",
+              ["Workflow", "hide-narrow"],
+              "When",
+              ["Last", "hide-narrow"],
+              ["Next", "hide-narrow"],
+              "",
+            ]}
           >
             {schedules.map((schedule) => (
               <tr key={schedule.id}>
@@ -63,11 +80,19 @@ export default function Schedules() {
                 <td className="nowrap">
                   <code>{schedule.cron}</code>{" "}
                   <span className="muted hide-narrow">{schedule.time_zone ?? ""}</span>
+                  {schedule.overlap ? (
+                    <div className="muted hide-narrow">{OVERLAPS[schedule.overlap]}</div>
+                  ) : null}
+                </td>
+                <td className="muted nowrap hide-narrow">
+                  <Last schedule={schedule} />
                 </td>
                 <td className="muted nowrap hide-narrow" title={schedule.next_at ?? undefined}>
-                  {schedule.next_at
-                    ? `${until(schedule.next_at, now)} · ${moment(schedule.next_at)}`
-                    : "at its interval"}
+                  {schedule.paused
+                    ? "paused"
+                    : schedule.next_at
+                      ? `${until(schedule.next_at, now)} · ${moment(schedule.next_at)}`
+                      : "at its interval"}
                 </td>
                 <td className="num nowrap">
                   <Only scope="executions:write">
@@ -77,11 +102,40 @@ export default function Schedules() {
                       label={`Run ${schedule.id} now`}
                     >
                       <icons.Play /> <span className="hide-narrow">Run now</span>
-                    </Command>
+                    </Command>{" "}
+                    <button
+                      type="button"
+                      className="btn hide-narrow"
+                      aria-label={`Backfill ${schedule.id}`}
+                      onClick={() => setFilled(schedule)}
+                    >
+                      Backfill…
+                    </button>
                   </Only>{" "}
                   <Only scope="workflows:write">
+                    {schedule.paused ? (
+                      <Command
+                        run={() => act("POST", `${schedule.id}/resume`)}
+                        done="It fires again"
+                        className="icon"
+                        label={`Resume ${schedule.id}`}
+                        title="Resume"
+                      >
+                        <icons.Again />
+                      </Command>
+                    ) : (
+                      <Command
+                        run={() => act("POST", `${schedule.id}/pause`)}
+                        done="It does not fire until it is resumed"
+                        className="icon"
+                        label={`Pause ${schedule.id}`}
+                        title="Pause"
+                      >
+                        <icons.Pause />
+                      </Command>
+                    )}{" "}
                     <Command
-                      run={() => remove(schedule.id)}
+                      run={() => act("DELETE", schedule.id)}
                       done="Deleted"
                       className="icon danger"
                       label={`Delete ${schedule.id}`}
@@ -96,7 +150,18 @@ export default function Schedules() {
         )}
       </Listed>
       {isNew ? <NewSchedule onClose={() => setNew(false)} /> : null}
+      {filled ? <BackfillSheet schedule={filled} onClose={() => setFilled(null)} /> : null}
     </div>
+  );
+}
+
+function Last({ schedule: { last_at, last_execution_id } }: { schedule: Schedule }) {
+  if (!last_at) return "never";
+  return (
+    <>
+      <Ago at={last_at} /> ·{" "}
+      {last_execution_id ? <a href={href("runs", last_execution_id)}>its run</a> : "skipped"}
+    </>
   );
 }
 
@@ -106,6 +171,7 @@ function NewSchedule({ onClose }: { onClose: () => void }) {
   const [id, setId] = useState("");
   const [cron, setCron] = useState("0 6 * * *");
   const [zone, setZone] = useState(Intl.DateTimeFormat().resolvedOptions().timeZone);
+  const [overlap, setOverlap] = useState("");
   const [input, setInput] = useState<Json>({});
   const [error, setError] = useState<unknown>(null);
   const chosen = workflow || (workflows.data?.workflows[0]?.workflow_id ?? "");
@@ -117,6 +183,7 @@ function NewSchedule({ onClose }: { onClose: () => void }) {
         ...(id ? { id } : {}),
         workflow_id: chosen,
         cron,
+        ...(overlap ? { overlap } : {}),
         ...(zone && !cron.startsWith("@") ? { time_zone: zone } : {}),
         input: value,
       });
@@ -142,7 +209,17 @@ function NewSchedule({ onClose }: { onClose: () => void }) {
         />
         <Field label="Time zone" value={zone} onChange={setZone} />
       </div>
-      <Field label="Id, optional" value={id} onChange={setId} />
+      <div className="halves">
+        <Field label="Id, optional" value={id} onChange={setId} />
+        <Choice label="While a run of it is active" value={overlap} onChange={setOverlap}>
+          <option value="">runs may overlap</option>
+          {Object.entries(OVERLAPS).map(([name, text]) => (
+            <option key={name} value={name}>
+              {text}
+            </option>
+          ))}
+        </Choice>
+      </div>
       {definition.data ? (
         <ValueForm
           key={chosen}

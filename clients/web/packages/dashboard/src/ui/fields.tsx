@@ -8,15 +8,17 @@ interface FieldProps {
   onChange: (value: string) => void;
   hint?: string;
   isMono?: boolean;
+  type?: "text" | "datetime-local";
 }
 
-export function Field({ label, value, onChange, hint, isMono }: FieldProps) {
+export function Field({ label, value, onChange, hint, isMono, type }: FieldProps) {
   const id = useId();
   return (
     <div className="field">
       <label htmlFor={id}>{label}</label>
       <input
         id={id}
+        type={type}
         className={isMono ? "input mono" : "input"}
         value={value}
         onChange={(event) => onChange(event.target.value)}

@@ -74,3 +74,18 @@ export const shortId = (id: string): string => (id.length > 20 ? id.slice(0, 18)
 
 export const percent = (value: number | null): string =>
   value === null ? "–" : `${(value * 100).toFixed(value > 0.99 && value < 1 ? 1 : 0)} %`;
+
+const MINUTE_MS = 60_000;
+
+/** Return a time for a field of a date and a time, which shows that of this computer. */
+export function localOf(time: string | undefined): string {
+  const at = Date.parse(time ?? "");
+  if (Number.isNaN(at)) return "";
+  return new Date(at - new Date(at).getTimezoneOffset() * MINUTE_MS).toISOString().slice(0, 16);
+}
+
+/** Return what the API reads for such a field. */
+export function timeOf(local: string): string {
+  const at = new Date(local).getTime();
+  return Number.isNaN(at) ? "" : new Date(at).toISOString();
+}
