@@ -1,6 +1,5 @@
 """The graph of a large workflow: by keys, and piles of any size."""
 
-import json
 import re
 from typing import Any, Final
 
@@ -27,6 +26,10 @@ _IS_SEEN: Final = """
     && box.top >= board.top && box.bottom <= board.bottom;
 }
 """
+_VIEW: Final = """
+(({e, f, a}) => [e, f, a].map((each) => Math.round(each * 1000) / 1000))(
+  new DOMMatrix(document.querySelector(".board-world").style.transform))
+"""
 
 
 async def test_a_graph_is_read_by_keys_alone(system: TailraceUp) -> None:
@@ -41,7 +44,7 @@ async def test_a_graph_is_read_by_keys_alone(system: TailraceUp) -> None:
         await expect(first).to_have_attribute("aria-setsize", "3")
         await expect(first).to_have_attribute("aria-posinset", "1")
         await page.keyboard.press("ArrowDown")
-        assert await steps.evaluate(_ACTIVE) == f"{_WIDE:,} × log, log, {_WIDE} steps"
+        assert str(await steps.evaluate(_ACTIVE)).endswith(f"log, {_WIDE} steps")
         await page.keyboard.press("ArrowRight")
         await page.keyboard.press("ArrowRight")
         item = steps.locator("[aria-level='2']").first
@@ -61,7 +64,7 @@ async def test_a_pile_of_any_size_opens_as_a_list(system: TailraceUp) -> None:
     async with browser_windows(system.url) as windows:
         page = await windows.open("workflows/wide")
         await page.locator("[data-node^='pile:']").click()
-        listed = page.get_by_label(f"Steps of {_WIDE:,} × log")
+        listed = page.get_by_role("complementary", name=f"Steps of {_WIDE:,}")
         await expect(listed.get_by_role("status")).to_have_text(f"{_WIDE:,} of {_WIDE:,}")
         assert await page.evaluate("document.querySelector('.node.selected')") is None
         await listed.get_by_label("Filter the steps of the pile").fill("m1234")
@@ -105,11 +108,7 @@ async def test_the_view_is_panned_and_zoomed_by_keys(system: TailraceUp) -> None
 
 async def _view(page: Page) -> list[float]:
     """Return by how much the board is moved, and enlarged."""
-    matrix = "new DOMMatrix(document.querySelector('.board-world').style.transform)"
-    text: str = await page.evaluate(
-        f"(({{e, f, a}}) => JSON.stringify([e, f, a].map((each) => Math.round(each * 1000) / 1000)))({matrix})",
-    )
-    found: list[float] = json.loads(text)
+    found: list[float] = await page.evaluate(_VIEW)
     return found
 
 

@@ -1,4 +1,4 @@
-"""A run that failed: what its steps say, and its rerun with the fix."""
+"""The details of steps, and reruns with another version or input."""
 
 import json
 import re
