@@ -25,12 +25,15 @@ from harness.nats.server import NatsServer
 from harness.processes.api_process import ApiProcess, api_replicas
 from harness.web.tabs import Tabs, rolled_hash, tabs
 
+_DOUBLED: Final = "ids.length - new Set(ids.map(([, id]) => id)).size"
 _MAX_TABS: Final = 8
 _MAX_STEPS: Final = 4
 _PAUSE_S: Final = 0.3
 """The longest pause between two actions."""
 _MAX_EVENTS: Final = 18_000
 """A tab keeps no more events."""
+FAULTS: Final = ("cuts", "tabs killed", "replicas killed")
+"""The faults that each campaign has at least once."""
 _SETTINGS: Final = {"heartbeat": "300ms", "retry": "20ms"}
 
 
@@ -40,6 +43,7 @@ class Chaos:
     Attributes:
         done: the number of actions, by kind.
         looks: how often a tab was compared with the log.
+        sharing: how the tabs shared their streams: ``worker`` or ``locks``.
         problems: a sentence for each tab that had not the events of the log.
     """
 
@@ -50,22 +54,35 @@ class Chaos:
         self.done: Counter[str] = Counter()
         self.looks = 0
         self.problems: list[str] = []
+        self.sharing: set[str] = set()
         self._tabs = opened
         self._replicas = replicas
         self._source = source
         self._texts: list[str] = ["execution:queued \n", "execution:started \n"]
 
+    @property
+    def events(self) -> int:
+        """The number of events that each tab must have."""
+        return len(self._texts)
+
     async def run(self, seconds: float) -> None:
-        """Act for some seconds, and look at all tabs at the end."""
+        """Act for some seconds, then do each fault that is left; look at all tabs at the end."""
         until = time.monotonic() + seconds
         await self._tabs.open()
-        actions = (self._open, self._close, self._cut, self._kill, self._stop, self._look)
-        weights = (4, 3, 4, 1, 1, 2)
+        actions = (
+            *(self._open, self._close, self._crash, self._cut),
+            *(self._kill, self._stop, self._look),
+        )
+        weights = (5, 3, 2, 4, 1, 1, 2)
         while time.monotonic() < until:
             await self._write()
             (action,) = self._source.choices(actions, weights)
             await action()
             await asyncio.sleep(self._source.uniform(0, _PAUSE_S))
+        for kind, act in zip(FAULTS, (self._cut, self._crash, self._kill), strict=True):
+            if not self.done[kind]:
+                await self._open()
+                await act()
         await self._write()
         while self._tabs.pages:
             await self._close(least=0)
@@ -91,6 +108,15 @@ class Chaos:
         await page.close()
         self.done["tabs closed"] += 1
 
+    async def _crash(self) -> None:
+        if len(self._tabs.pages) < 2:
+            return
+        page = self._source.choice(self._tabs.pages)
+        self._tabs.pages.remove(page)
+        await self._tabs.crash(page)
+        await page.close()
+        self.done["tabs killed"] += 1
+
     async def _cut(self) -> None:
         self._tabs.gateway.cut_all()
         self.done["cuts"] += 1
@@ -113,8 +139,10 @@ class Chaos:
         expected = len(self._texts)
         count, rolled = await self._tabs.summary(page, expected)
         self.looks += 1
+        self.sharing.add(await page.evaluate("client.connection.get().sharing"))
         if (count, rolled) != (expected, rolled_hash(self._texts)):
-            self.problems.append(f"a tab has {count} events with the hash {rolled:08x}")
+            has = f"a tab has {count} of {expected} events with the hash {rolled:08x}"
+            self.problems.append(f"{has}, {await page.evaluate(_DOUBLED)} of them doubled")
 
 
 async def chaos(seconds: float, seed: int, sharing: str) -> Chaos:
@@ -139,7 +167,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--sharing", choices=("worker", "locks"), default="locks")
+    parser.add_argument("--sharing", choices=("auto", "worker", "locks"), default="auto")
     options = parser.parse_args()
     campaign = asyncio.run(chaos(options.seconds, options.seed, options.sharing))
     done = ", ".join(f"{count} {kind}" for kind, count in sorted(campaign.done.items()))

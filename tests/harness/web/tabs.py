@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from playwright.async_api import BrowserContext, Page
@@ -27,7 +27,10 @@ _PAGE: Final = """<!doctype html>
     for (const char of text) window.hash = Math.imul(window.hash ^ char.charCodeAt(0), 16777619);
   };
   begin();
-  client.connection.subscribe(() => {});
+  window.ledAt = null;
+  client.connection.subscribe(() => {
+    if (client.connection.get().leads) window.ledAt ??= Date.now();
+  });
   client.observe(`execution:${execution}`, {
     reset: begin,
     blocks(blocks) {
@@ -90,6 +93,21 @@ class Tabs:
             for page in self.pages:
                 if await page.evaluate("client.connection.get().leads"):
                     return page
+
+    async def take_over(self, ending: Callable[[], Awaitable[None]]) -> float:
+        """Return how long after the end of the leading tab another leads, in s, by their clocks.
+
+        Args:
+            ending: ends the leading tab, which is none of ``pages`` any more.
+        """
+        began: float = await self.pages[0].evaluate("Date.now()")
+        await ending()
+        led: float = await (await self.leader()).evaluate("ledAt")
+        return (led - began) / 1000
+
+    async def set_offline(self, is_offline: bool) -> None:
+        """Take the network from the tabs, or give it back."""
+        await self._context.set_offline(is_offline)
 
     async def freeze(self, page: Page) -> None:
         """Stop a tab's scripts at their next statement, as if its process were frozen."""
