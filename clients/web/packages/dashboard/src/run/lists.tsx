@@ -180,8 +180,12 @@ function LogCheck({ id, events }: { id: string; events: readonly RunEvent[] }) {
     <div className="card-head wrap">
       <Command run={check}>Compare with the log</Command>
       {found ? (
-        <span className={found.missing || found.doubled ? "log-error" : "muted"} role="status">
-          missing {found.missing} · doubled {found.doubled} of {found.events}
+        <span
+          className={found.missing || found.doubled || found.displaced ? "log-error" : "muted"}
+          role="status"
+        >
+          missing {found.missing} · doubled {found.doubled} of {found.events} ·{" "}
+          {found.displaced ? `${found.displaced} out of order` : "in order"}
         </span>
       ) : (
         <span className="muted hide-narrow">A row shows the run at that event.</span>
