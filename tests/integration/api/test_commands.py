@@ -192,6 +192,19 @@ async def test_an_empty_resume_approves_the_only_waiting_step(
     )
 
 
+async def test_a_resume_of_only_a_pause_decides_no_step(ask: Commands, log: HandWrittenLog) -> None:
+    """The pause may have ended since the caller saw it; the same request again is no conflict."""
+    await wait(log, "payment")
+    refused = await ask("resume", {"only_paused": True})
+    assert refused.status_code == 409
+    assert "it was not paused by a request" in refused.json()["detail"]
+    assert await ask.requested() == []
+    await ask("pause")
+    for _ in range(2):
+        assert (await ask("resume", {"only_paused": True}, "k")).status_code == 202
+    assert [command.command for command in await ask.requested()] == ["pause", "resume"]
+
+
 async def test_with_several_waiting_steps_one_must_be_named(
     ask: Commands, log: HandWrittenLog
 ) -> None:
@@ -276,6 +289,8 @@ async def test_resuming_a_pause_keeps_the_step_waiting(ask: Commands, log: HandW
         ("resume", {"node": "payment"}, "/node"),
         ("resume", {"node_id": 5}, "/node_id"),
         ("resume", {"node_id": ""}, "/node_id"),
+        ("resume", {"only_paused": "yes"}, "/only_paused"),
+        ("resume", {"only_paused": True, "node_id": "payment"}, "/only_paused"),
         ("resume", {"decision": "maybe"}, "/decision"),
         ("resume", {"decision": ["approved"]}, "/decision"),
         ("rerun", {"from": "a"}, "/from"),

@@ -37,6 +37,8 @@ STEP: dict[str, Any] = {
 }
 RUN: dict[str, Any] = {
     "execution_id": "e1",
+    "status": "paused",
+    "held": True,
     "steps": [{**STEP, "node_id": "each"}, STEP, {**STEP, "node_id": "other"}],
     "logs": [
         {"id": "1", "type": "execution:started", "data": {}, "timestamp": STAMP},
@@ -111,6 +113,7 @@ def tailrace(server: ScriptedServer) -> Callable[..., Result]:
             "cursor": None,
         },
         "POST /api/v1/workflows/flow/runs": {"execution_id": "e1", "status": "queued"},
+        "POST /api/v1/executions/e1/resume": {"execution_id": "e1", "status": "running"},
         "POST /api/v1/executions/e1/rerun": {"execution_id": "e1", "status": "queued"},
         "POST /api/v1/executions/rerun": BULK,
         "POST /api/v1/executions/cancel": BULK,
@@ -164,6 +167,16 @@ def test_logs_prints_the_lines_of_nodes(tailrace: Callable[..., Result]):
         wrong = tailrace("logs", "e1", "--node", "eech", *options)
         assert (wrong.exit_code, wrong.stdout) == (1, "")
         assert "no step 'eech', did you mean 'each'?" in wrong.stderr
+
+
+def test_a_resume_without_a_decision_can_approve_nothing(
+    tailrace: Callable[..., Result], server: ScriptedServer
+):
+    """Also if a colleague resumes the run first."""
+    assert tailrace("resume", "e1").exit_code == 0
+    assert json.loads(server.requests[-1][2]) == {"only_paused": True}
+    assert tailrace("resume", "e1", "--reject").exit_code == 0
+    assert json.loads(server.requests[-1][2]) == {"decision": "rejected"}
 
 
 def test_show_prints_one_step(tailrace: Callable[..., Result]):

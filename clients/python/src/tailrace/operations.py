@@ -178,15 +178,22 @@ def resume(
     *,
     decision: str | None = None,
     data: Any = None,
+    only_paused: bool = False,
     idempotency_key: str | None = None,
 ) -> Call[StartedRun]:
     """Continue a paused run, or decide a waiting step.
 
     With ``node_id``, ``decision`` (``approved`` or ``rejected``) or ``data`` this decides a step;
     without ``node_id`` it is the only waiting step. With none of them it continues a paused run,
-    and approves the only waiting step of any other run.
+    and approves the only waiting step of any other run; with ``only_paused`` any other run is
+    refused.
     """
-    body = {"node_id": node_id, "decision": decision, "data": data}
+    body = {
+        "node_id": node_id,
+        "decision": decision,
+        "data": data,
+        "only_paused": only_paused or None,
+    }
     return _command(execution_id, "resume", body, idempotency_key)
 
 

@@ -121,8 +121,12 @@ class ExecutionCommands:
         )
 
     @within_limit
-    async def resume(self, tenant: str, execution: str, by: Caller = ANONYMOUS) -> Commanded:
+    async def resume(
+        self, tenant: str, execution: str, by: Caller = ANONYMOUS, *, only_paused: bool = False
+    ) -> Commanded:
         """Resume a paused execution; approve the waiting step of one that was not paused.
+
+        With ``only_paused`` an execution that was not paused is refused.
 
         Raises:
             InvalidInputError: the waiting step requires data.
@@ -130,7 +134,7 @@ class ExecutionCommands:
         command_id = by.command_id(execution, "resume")
         history = await repeated(lambda _is_again: self._log.load_newest(tenant, execution))
         # A repeated request may have resumed the execution: the log knows which of the two it was.
-        if history.state.is_held or command_id in history.state.commands:
+        if only_paused or history.state.is_held or command_id in history.state.commands:
             return await self._request(
                 tenant,
                 execution,

@@ -36,7 +36,10 @@ def resume(
     if approved is None:
         _check_continues(client.get(execution), node, data)
     decision = None if approved is None else "approved" if approved else "rejected"
-    answer = client.resume(execution, node, decision=decision, data=data)
+    # A colleague may have resumed the run since: without a decision nothing may be approved.
+    answer = client.resume(
+        execution, node, decision=decision, data=data, only_paused=approved is None
+    )
     if as_json:
         print_json(answer)
     else:

@@ -909,6 +909,11 @@ export interface Resumption {
   readonly decision?: "approved" | "rejected" | null;
   /** The data for the step. */
   readonly data?: JsonValue;
+  /**
+   * Whether only an execution continues that a request has paused. No step is decided: without such
+   * a pause the answer is 409.
+   */
+  readonly only_paused?: boolean;
 }
 
 /** The retry policy of a node. */

@@ -315,7 +315,7 @@ function RunHead({ store, run, graph, at }: HeadProps) {
         ) : (
           <>
             {run.held ? (
-              <Command run={() => post(`${path}/resume`)} done="Resumed">
+              <Command run={() => post(`${path}/resume`, { only_paused: true })} done="Resumed">
                 <icons.Play /> Resume
               </Command>
             ) : (

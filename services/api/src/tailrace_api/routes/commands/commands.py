@@ -28,6 +28,7 @@ from tailrace_api.web.idempotency_key import IDEMPOTENCY_KEY, idempotency_key_of
 from tailrace_api.web.json_body import read_object, refuse_unknown
 from tailrace_api.web.json_response import json_response
 from tailrace_api.web.operation import Answer, operation
+from tailrace_api.web.problems import unprocessable
 from tailrace_shared.commands.execution_commands import Caller, Commanded, ExecutionCommands
 from tailrace_shared.commands.run_starter import RunStarter
 from tailrace_shared.position import StreamPosition
@@ -69,11 +70,14 @@ class Resumption(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True)
         node_id: The step; optional if only one step waits.
         decision: The decision; ``approved`` by default.
         data: The data for the step.
+        only_paused: Whether only an execution continues that a request has paused. No step is
+            decided: without such a pause the answer is 409.
     """
 
     node_id: NodeId | None = None
     decision: DecisionText | None = None
     data: Any = None
+    only_paused: bool = False
 
 
 class Again(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
@@ -161,10 +165,12 @@ class CommandRoutes:
     async def resume(self, request: Request) -> Response:
         """Send a signal to a waiting step, or resume a paused execution."""
         tenant, execution, by = self._command_of(request)
-        body = await self._body(request, "node_id", "decision", "data")
-        decision = decision_of(body)
+        body = await self._body(request, "node_id", "decision", "data", "only_paused")
+        decision, only_paused = decision_of(body), flag_of(body, "only_paused")
         if decision is None:
-            commanded = await self.commands.resume(tenant, execution, by)
+            commanded = await self.commands.resume(tenant, execution, by, only_paused=only_paused)
+        elif only_paused:
+            raise unprocessable("/only_paused", "a decision is for a step, only_paused for a pause")
         else:
             commanded = await self.commands.resolve(tenant, execution, decision, by)
         return self._accepted(commanded)
