@@ -435,13 +435,14 @@ async def test_a_run_is_read_and_decided_by_keys(system: TailraceUp) -> None:
 
         await page.keyboard.press("g")
         await page.keyboard.press("i")
-        ours = page.locator(f"[data-entry='{run}~decide'] [aria-current]")
-        await expect(page.locator(f"[data-entry='{run}~decide']")).to_be_visible()
+        ours = page.locator(f"[data-entry='{run}~decide']").get_by_role("button")
+        await expect(ours).to_be_visible()
         for _ in range(20):
-            if await ours.count():
+            if await ours.evaluate("(row) => row === document.activeElement"):
                 break
             await page.keyboard.press("j")
-        await expect(ours).to_be_visible()
+        await page.keyboard.press("Enter")
+        await expect(ours).to_have_attribute("aria-current", "true")
         await expect(page.get_by_role("button", name="Approve")).to_be_enabled()
         await page.keyboard.press("a")
         await expect(page.get_by_role("list", name="Receipt")).to_contain_text("applied")

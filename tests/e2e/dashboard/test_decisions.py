@@ -97,3 +97,55 @@ async def test_a_lost_race_names_the_winner(system: TailraceUp) -> None:
         assert any(each.startswith(_CONFLICT) for each in windows.complaints)
         windows.complaints.clear()
     assert [each["decision"] for each in await _decisions(system, run)] == ["rejected"]
+
+
+async def test_a_resume_that_comes_second_approves_nothing(system: TailraceUp) -> None:
+    """A colleague has resumed the run a moment before: its step still waits."""
+    run = await _start(system, "resumed")
+    path = f"/api/v1/executions/{run}"
+    async with (
+        browser_windows(system.url) as windows,
+        httpx.AsyncClient(base_url=system.url, timeout=60) as http,
+    ):
+        (await http.post(f"{path}/pause")).raise_for_status()
+        page = await windows.open(f"runs/{run}")
+
+        async def be_second(route: Route) -> None:
+            (await http.post(f"{path}/resume", json={"only_paused": True})).raise_for_status()
+            await route.continue_()
+
+        await page.route("**/resume", be_second)
+        await page.get_by_role("button", name="Resume").click()
+        await expect(page.get_by_text("it was not paused by a request")).to_be_visible()
+        assert any(each.startswith(_CONFLICT) for each in windows.complaints)
+        windows.complaints.clear()
+    commands = [each["command"] for each in await _decisions(system, run)]
+    assert commands == ["pause", "resume"]
+
+
+async def test_keys_and_the_tab_key_decide_nothing_by_accident(system: TailraceUp) -> None:
+    """Not behind a dialog. What was typed stays while the focus moves through the list."""
+    runs = [await _start(system, "careful") for _ in range(2)]
+    async with browser_windows(system.url) as windows:
+        page = await windows.open(f"inbox?entry={runs[0]}~decide")
+        chosen, other = (page.locator(f"[data-entry='{run}~decide']") for run in runs)
+        await expect(chosen.locator("[aria-current]")).to_be_visible()
+        await expect(page.get_by_role("button", name="Approve")).to_be_enabled()
+        await page.keyboard.press("?")
+        await expect(page.get_by_role("dialog")).to_be_visible()
+        await page.keyboard.press("a")
+        await page.keyboard.press("r")
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_role("dialog")).to_have_count(0)
+
+        value = page.get_by_label("Value in JSON")
+        await value.fill('{"comment": "typed"}')
+        await other.get_by_role("button").focus()
+        await expect(chosen.locator("[aria-current]")).to_be_visible()
+        await page.keyboard.press("Enter")
+        await expect(other.locator("[aria-current]")).to_be_visible()
+        await expect(value).to_have_value("{}")
+        await chosen.get_by_role("button").click()
+        await expect(value).to_have_value('{\n  "comment": "typed"\n}')
+    for run in runs:
+        assert await _decisions(system, run) == []

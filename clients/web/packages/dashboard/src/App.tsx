@@ -282,7 +282,7 @@ function Keys({ onClose }: { onClose: () => void }) {
   const keys: [string, string][] = [
     ["/", "search"],
     ["g r", "runs; g i inbox, g w workflows, g o overview"],
-    ["j k", "next and previous row"],
+    ["j k", "next and previous row; Enter opens it"],
     ["a r", "approve and reject"],
     [", .", "previous and next event of a run"],
     ["L", "follow the run live"],

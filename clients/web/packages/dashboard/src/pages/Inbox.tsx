@@ -91,7 +91,6 @@ function Entry(props: { entry: PausedEntry; isChosen: boolean; choose: () => voi
         data-row=""
         aria-current={isChosen ? "true" : undefined}
         onClick={choose}
-        onFocus={choose}
       >
         <span className="row tight">
           <span className="strong clip">{gistOf(entry)}</span>

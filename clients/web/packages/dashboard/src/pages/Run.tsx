@@ -1,7 +1,7 @@
 import { progressOf } from "@tailrace/client";
 import { useQuery } from "@tanstack/react-query";
 import { type ReactNode, useDeferredValue, useEffect, useMemo, useState } from "react";
-import { get, post } from "../data/api.ts";
+import { get, Problem, post } from "../data/api.ts";
 import { useMay } from "../data/me.tsx";
 import type {
   GraphDocument,
@@ -22,11 +22,12 @@ import type { RunStore } from "../run/runStore.ts";
 import { Scrubber } from "../run/Scrubber.tsx";
 import { StepPanel } from "../run/StepPanel.tsx";
 import { whyOf } from "../run/why.ts";
+import { copy } from "../ui/copy.ts";
 import { Field } from "../ui/fields.tsx";
 import { count, duration, moment } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
 import { JsonView } from "../ui/json.tsx";
-import { Command, Empty, Loading, Sheet, toast } from "../ui/parts.tsx";
+import { Command, Empty, Failure, Loading, Sheet } from "../ui/parts.tsx";
 import { Pill } from "../ui/status.tsx";
 
 const TABS = ["graph", "timeline", "steps", "logs", "events", "data", "definition"] as const;
@@ -96,6 +97,8 @@ export default function RunPage({ id }: { id: string }) {
             <Empty title="This version of the workflow is gone">
               <span>The steps and events of the run are still here.</span>
             </Empty>
+          ) : known.problem ? (
+            <Failure error={known.problem} retry={known.retry} />
           ) : (
             <Loading />
           )}
@@ -209,7 +212,9 @@ function useKnown(run: RunState, needsDefinition: boolean) {
   );
   return {
     graph: graph.data ?? null,
-    isGone: graph.isError,
+    isGone: graph.error instanceof Problem && graph.error.status === 404,
+    problem: graph.error,
+    retry: () => void graph.refetch(),
     definition: definition.data?.definition,
     usual,
   };
@@ -269,7 +274,7 @@ function RunHead({ store, run, graph, at }: HeadProps) {
   const share = () => {
     const link = new URL(location.href);
     link.hash = withQuery({ at: at ? String(at) : "" }).slice(1);
-    navigator.clipboard.writeText(link.href).then(() => toast("The link to this moment is copied"));
+    void copy(link.href, "The link to this moment is copied");
   };
   return (
     <header className="run-head">

@@ -1,6 +1,6 @@
 import { type ReactNode, useMemo } from "react";
+import { copy } from "./copy.ts";
 import * as icons from "./icons.tsx";
-import { toast } from "./parts.tsx";
 
 const TOKEN = /("(?:[^"\\]|\\.)*")(\s*:)?|\b(true|false|null)\b|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 const MAX_CHARS = 60_000;
@@ -12,12 +12,16 @@ export function JsonView({ value, label }: { value: unknown; label: string }) {
     [value],
   );
   const shown = text.length > MAX_CHARS ? `${text.slice(0, MAX_CHARS)}\n…` : text;
-  const copy = () => navigator.clipboard.writeText(text).then(() => toast("Copied"));
   return (
     <section className="json" aria-label={label}>
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls is reached by keys */}
       <pre tabIndex={0}>{typeof value === "string" ? shown : paint(shown)}</pre>
-      <button type="button" className="btn icon" aria-label={`Copy ${label}`} onClick={copy}>
+      <button
+        type="button"
+        className="btn icon"
+        aria-label={`Copy ${label}`}
+        onClick={() => copy(text, "Copied")}
+      >
         <icons.Copy />
       </button>
     </section>

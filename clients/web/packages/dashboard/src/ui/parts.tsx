@@ -1,4 +1,12 @@
-import { type ReactNode, useEffect, useId, useRef, useState } from "react";
+import {
+  createContext,
+  type ReactNode,
+  useContext,
+  useEffect,
+  useId,
+  useRef,
+  useState,
+} from "react";
 import { Problem } from "../data/api.ts";
 import { Store } from "../data/store.ts";
 import { useNow, useStore } from "../data/useStore.ts";
@@ -115,6 +123,9 @@ export function Side({ title, close, onClose, children, label }: SideProps) {
   );
 }
 
+/** Shows in a sheet what a command in it has failed with: a toast is behind the dialog. */
+const Report = createContext<((error: unknown) => void) | null>(null);
+
 interface SheetProps {
   title: string;
   onClose: () => void;
@@ -124,6 +135,7 @@ interface SheetProps {
 
 export function Sheet({ title, onClose, children, foot }: SheetProps) {
   const dialog = useRef<HTMLDialogElement>(null);
+  const [error, setError] = useState<unknown>(null);
   const id = useId();
   useEffect(() => {
     dialog.current?.showModal();
@@ -142,8 +154,11 @@ export function Sheet({ title, onClose, children, foot }: SheetProps) {
           <icons.Close />
         </button>
       </div>
-      <div className="sheet-body">{children}</div>
-      {foot ? <div className="sheet-foot">{foot}</div> : null}
+      <Report value={setError}>
+        <div className="sheet-body">{children}</div>
+        {error ? <Failure error={error} /> : null}
+        {foot ? <div className="sheet-foot">{foot}</div> : null}
+      </Report>
     </dialog>
   );
 }
@@ -175,7 +190,7 @@ export function Toasts() {
   );
 }
 
-/** A button of a command: disabled while it is sent, with the refusal as a toast. */
+/** A button of a command: disabled while it is sent, with the refusal in its sheet or as a toast. */
 export function Command(props: {
   run: () => Promise<unknown>;
   done?: string;
@@ -185,13 +200,16 @@ export function Command(props: {
   title?: string;
 }) {
   const [isSent, setSent] = useState(false);
+  const report = useContext(Report);
   const send = async () => {
     setSent(true);
+    report?.(null);
     try {
       await props.run();
       if (props.done) toast(props.done, "success");
     } catch (error) {
-      toast(error instanceof Error ? error.message : String(error), "error");
+      if (report) report(error);
+      else toast(error instanceof Error ? error.message : String(error), "error");
     } finally {
       setSent(false);
     }
@@ -207,5 +225,53 @@ export function Command(props: {
     >
       {props.children}
     </button>
+  );
+}
+
+/** A command that is sent only after it was confirmed. */
+export function Confirmed(props: {
+  run: () => Promise<unknown>;
+  done: string;
+  /** What the button says, and what it is called where that is not enough. */
+  children: ReactNode;
+  label?: string;
+  className?: string;
+  question: string;
+  /** What happens. */
+  text: ReactNode;
+  /** What the button that confirms it says. */
+  yes: string;
+}) {
+  const [isOpen, setOpen] = useState(false);
+  const close = () => setOpen(false);
+  return (
+    <>
+      <button
+        type="button"
+        className={`btn ${props.className ?? ""}`}
+        aria-label={props.label}
+        onClick={() => setOpen(true)}
+      >
+        {props.children}
+      </button>
+      {isOpen ? (
+        <Sheet
+          title={props.question}
+          onClose={close}
+          foot={
+            <>
+              <button type="button" className="btn" onClick={close}>
+                Close
+              </button>
+              <Command run={() => props.run().then(close)} done={props.done} className="danger">
+                {props.yes}
+              </Command>
+            </>
+          }
+        >
+          <p>{props.text}</p>
+        </Sheet>
+      ) : null}
+    </>
   );
 }
