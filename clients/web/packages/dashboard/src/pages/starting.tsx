@@ -1,5 +1,6 @@
 import { type ReactNode, useState } from "react";
 import { Problem, post } from "../data/api.ts";
+import { keepInput, keptInput } from "../data/inputs.ts";
 import { Only } from "../data/me.tsx";
 import { useWorkflow, useWorkflows } from "../data/queries.ts";
 import type { Json } from "../data/types.ts";
@@ -8,8 +9,6 @@ import { Choice, Workflows } from "../ui/fields.tsx";
 import * as icons from "../ui/icons.tsx";
 import { Empty, Failure, Loading, Sheet } from "../ui/parts.tsx";
 import { ValueForm } from "../ui/ValueForm.tsx";
-
-const FORM_KEY = (id: string) => `tailrace.input.${id}`;
 
 /** A button that opens the form below; others than writers of executions do not see it. */
 export function StartButton({ workflow, className = "primary", label, children }: StartProps) {
@@ -60,16 +59,13 @@ function StartSheet({ workflow, onClose }: { workflow: string; onClose: () => vo
 
 function StartForm({ id, onClose }: { id: string; onClose: () => void }) {
   const found = useWorkflow(id);
-  // The last input of a workflow is offered again, because people repeat runs.
-  const [value, setValue] = useState<Json>(() =>
-    JSON.parse(sessionStorage.getItem(FORM_KEY(id)) ?? "{}"),
-  );
+  const [value, setValue] = useState<Json>(() => keptInput(id));
   const [error, setError] = useState<unknown>(null);
   const [isSent, setSent] = useState(false);
   const start = async (input: Json) => {
     setError(null);
     setSent(true);
-    sessionStorage.setItem(FORM_KEY(id), JSON.stringify(input));
+    keepInput(id, found.data?.definition.input, input);
     try {
       const made = await post<{ execution_id: string }>(`api/v1/workflows/${id}/runs`, { input });
       onClose();

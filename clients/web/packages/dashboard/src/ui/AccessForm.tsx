@@ -1,4 +1,5 @@
 import { type FormEvent, useState } from "react";
+import { forgetInputs } from "../data/inputs.ts";
 import { saveSession, session } from "../data/session.ts";
 import { forgetRuns } from "../run/recalled.ts";
 
@@ -9,6 +10,7 @@ export function AccessForm({ title, button }: { title: string; button: string })
     event.preventDefault();
     saveSession(values);
     // Nothing that another token has brought may stay.
+    forgetInputs();
     await forgetRuns();
     location.reload();
   };
