@@ -1,4 +1,4 @@
-"""A node type that keeps a worker busy."""
+"""Node types that keep a worker busy."""
 
 import asyncio
 
@@ -9,3 +9,9 @@ from tailrace_worker.nodes import node
 async def slow() -> None:
     """Take half a second."""
     await asyncio.sleep(0.5)
+
+
+@node("held")
+async def held() -> None:
+    """Take longer than a drill."""
+    await asyncio.sleep(600)
