@@ -24,7 +24,7 @@ from harness.kubernetes.image_archive import write_image
 from harness.kubernetes.names import Names, NameServer
 
 _BRIDGE: Final = "tailrace0"
-_NODE_IP: Final = "10.201.0.1"
+NODE_IP: Final = "10.201.0.1"
 _PODS: Final = "10.201.0.0/24"
 _SERVICES: Final = "10.202.0.0/16"
 _API: Final = "https://127.0.0.1:16443"
@@ -219,13 +219,13 @@ class Cluster:
     def _start_network(self) -> None:
         with contextlib.suppress(CommandFailed):
             run(["ip", "link", "add", _BRIDGE, "type", "bridge"])
-        run(["ip", "addr", "replace", f"{_NODE_IP}/24", "dev", _BRIDGE])
+        run(["ip", "addr", "replace", f"{NODE_IP}/24", "dev", _BRIDGE])
         run(["ip", "link", "set", _BRIDGE, "up"])
         # Packets to a Service without endpoints stay on this machine.
         run(["ip", "route", "replace", _SERVICES, "dev", _BRIDGE])
         run(["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.bridge.bridge-nf-call-iptables=1"])
         run(["iptables", "-I", *_FORWARD])
-        self._names = NameServer(_NODE_IP, self._current_names).start()
+        self._names = NameServer(NODE_IP, self._current_names).start()
 
     def _current_names(self) -> Names:
         """Return the names, at most a second old unless the API server does not answer."""
@@ -280,7 +280,7 @@ class Cluster:
             "kube-apiserver",
             f"--etcd-servers={client}",
             "--bind-address=127.0.0.1",
-            f"--advertise-address={_NODE_IP}",
+            f"--advertise-address={NODE_IP}",
             "--secure-port=16443",
             certificates,
             f"--token-auth-file={tokens}",
@@ -328,7 +328,7 @@ class Cluster:
             f"--root-dir={self.folder}/kubelet",
             f"--cert-dir={self.folder}/certificates",
             "--hostname-override=node-1",
-            f"--node-ip={_NODE_IP}",
+            f"--node-ip={NODE_IP}",
         )
         self._run(
             "kube-proxy",
@@ -541,7 +541,7 @@ def _kubelet(folder: Path) -> Resource:
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
-        "address": _NODE_IP,
+        "address": NODE_IP,
         "port": 16250,
         "healthzPort": 16248,
         "readOnlyPort": 0,
@@ -551,7 +551,7 @@ def _kubelet(folder: Path) -> Resource:
         "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
         "authorization": {"mode": "AlwaysAllow"},
         "containerRuntimeEndpoint": f"unix://{folder}/containerd.sock",
-        "clusterDNS": [_NODE_IP],
+        "clusterDNS": [NODE_IP],
         "clusterDomain": "cluster.local",
         "evictionHard": {"memory.available": "100Mi"},
         "enforceNodeAllocatable": ["pods"],
