@@ -20,11 +20,41 @@ export function useStatistics() {
   });
 }
 
-export function useWorkflows() {
+/** Pages of a list that is offered as a whole. */
+const ALL_PAGES = 10;
+
+/** Return the first pages of a list, and whether there are more. */
+export async function pagesOf<L, T>(
+  path: string,
+  pages: number,
+  read: (list: L) => [entries: readonly T[], next: string | number | null | undefined],
+  cursor = "cursor",
+): Promise<{ entries: T[]; hasMore: boolean }> {
+  const found: T[] = [];
+  let place = "";
+  for (let page = 0; page < pages; page++) {
+    const [entries, next] = read(await get<L>(path + place));
+    found.push(...entries);
+    place = next ? `&${cursor}=${encodeURIComponent(next)}` : "";
+    if (!place) break;
+  }
+  return { entries: found, hasMore: place !== "" };
+}
+
+/** Return the first pages of workflows. */
+export function useWorkflows(pages = ALL_PAGES) {
   return useQuery({
-    queryKey: ["workflows"],
-    queryFn: () => get<WorkflowList>("api/v1/workflows?limit=200"),
+    queryKey: ["workflows", pages],
+    queryFn: async () => {
+      const { entries, hasMore } = await pagesOf(
+        "api/v1/workflows?limit=200",
+        pages,
+        ({ workflows, cursor }: WorkflowList) => [workflows, cursor],
+      );
+      return { workflows: entries, hasMore };
+    },
     staleTime: 30_000,
+    placeholderData: (before) => before,
   });
 }
 

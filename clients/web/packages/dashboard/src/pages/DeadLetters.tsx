@@ -1,23 +1,32 @@
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { call, client, every, get, post } from "../data/api.ts";
+import { pagesOf } from "../data/queries.ts";
 import type { DeadLetterDocument, DeadLetterList } from "../data/types.ts";
 import { count } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
 import { JsonView } from "../ui/json.tsx";
-import { Ago, Command, Empty, Failure, Loading, Side, Title } from "../ui/parts.tsx";
+import { Ago, Command, Confirmed, Empty, Failure, Loading, Side, Title } from "../ui/parts.tsx";
 import { Listed, Table } from "../ui/tables.tsx";
 
 const refresh = () => client.invalidateQueries({ queryKey: ["dead-letters"] });
 
 export default function DeadLetters() {
   const [chosen, setChosen] = useState<number | null>(null);
+  const [pages, setPages] = useState(1);
   const found = useQuery({
-    queryKey: ["dead-letters"],
-    queryFn: () => get<DeadLetterList>("api/v1/dead-letters?limit=100"),
+    queryKey: ["dead-letters", pages],
+    queryFn: () =>
+      pagesOf(
+        "api/v1/dead-letters?limit=100",
+        pages,
+        ({ dead_letters, after }: DeadLetterList) => [dead_letters, after],
+        "after",
+      ),
+    placeholderData: (before) => before,
     refetchInterval: every(10_000),
   });
-  const letters = found.data?.dead_letters ?? [];
+  const letters = found.data?.entries ?? [];
   const act = async (method: string, path: string) => {
     await (method === "POST" ? post(path) : call(method, path));
     setChosen(null);
@@ -28,22 +37,31 @@ export default function DeadLetters() {
       <Title
         aside={
           letters.length ? (
-            <Command
+            <Confirmed
               run={() => act("POST", "api/v1/dead-letters/replay")}
               done="All are back on their queues"
+              question="Replay all dead letters?"
+              text="Every job is delivered again, also those that are not shown here."
+              yes="Replay them"
             >
               <icons.Again /> Replay all
-            </Command>
+            </Confirmed>
           ) : null
         }
       >
         Dead letters{" "}
-        {letters.length ? <span className="muted">· {count(letters.length, "job")}</span> : null}
+        {letters.length ? (
+          <span className="muted">
+            · {count(letters.length, "job")}
+            {found.data?.hasMore ? " and more" : ""}
+          </span>
+        ) : null}
       </Title>
       <div className={`run-body ${chosen ? "" : "alone"}`}>
         <Listed
           found={found}
-          count={(data) => data.dead_letters.length}
+          count={(data) => data.entries.length}
+          more={found.data?.hasMore && (() => setPages(pages + 1))}
           empty={
             <Empty title="No dead letters" icon={<icons.Dead />}>
               <span>
@@ -93,14 +111,17 @@ export default function DeadLetters() {
                     >
                       <icons.Again /> <span className="hide-narrow">Replay</span>
                     </Command>{" "}
-                    <Command
+                    <Confirmed
                       run={() => act("DELETE", `api/v1/dead-letters/${letter.id}`)}
                       done="Deleted"
                       className="icon danger"
                       label={`Delete job ${letter.id}`}
+                      question={`Delete job ${letter.id}?`}
+                      text="It can then no longer be replayed."
+                      yes="Delete it"
                     >
                       <icons.Bin />
-                    </Command>
+                    </Confirmed>
                   </td>
                 </tr>
               ))}

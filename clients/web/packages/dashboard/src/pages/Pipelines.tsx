@@ -1,14 +1,16 @@
 import { usePipelines } from "@tailrace/react";
-import { useMemo } from "react";
+import { useMemo, useState } from "react";
 import { useStatistics, useWorkflows } from "../data/queries.ts";
 import { href } from "../router.tsx";
 import { duration, percent } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
 import { Empty, Failure, Loading, Title } from "../ui/parts.tsx";
 import { Pill } from "../ui/status.tsx";
+import { More } from "../ui/tables.tsx";
 
 export default function Pipelines() {
-  const workflows = useWorkflows();
+  const [pages, setPages] = useState(1);
+  const workflows = useWorkflows(pages);
   const stats = useStatistics();
   const ids = useMemo(
     () => workflows.data?.workflows.map((each) => each.workflow_id) ?? [],
@@ -69,6 +71,7 @@ export default function Pipelines() {
           );
         })}
       </ul>
+      {workflows.data?.hasMore ? <More show={() => setPages(pages + 1)} /> : null}
     </div>
   );
 }

@@ -1,15 +1,15 @@
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
-import { call, client, every, get, post } from "../data/api.ts";
+import { call, client, every, post } from "../data/api.ts";
 import { Only } from "../data/me.tsx";
-import { useWorkflow, useWorkflows } from "../data/queries.ts";
+import { pagesOf, useWorkflow, useWorkflows } from "../data/queries.ts";
 import type { Json, Schedule, ScheduleList } from "../data/types.ts";
 import { useNow } from "../data/useStore.ts";
 import { href } from "../router.tsx";
 import { Choice, Field, Workflows } from "../ui/fields.tsx";
 import { moment, until } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
-import { Ago, Command, Empty, Failure, Sheet, Title } from "../ui/parts.tsx";
+import { Ago, Command, Confirmed, Empty, Failure, Sheet, Title } from "../ui/parts.tsx";
 import { Listed, Table } from "../ui/tables.tsx";
 import { ValueForm } from "../ui/ValueForm.tsx";
 import { BackfillSheet } from "./BackfillSheet.tsx";
@@ -24,9 +24,15 @@ export default function Schedules() {
   const [isNew, setNew] = useState(false);
   const [filled, setFilled] = useState<Schedule | null>(null);
   const now = useNow();
+  const [pages, setPages] = useState(1);
   const found = useQuery({
-    queryKey: ["schedules"],
-    queryFn: () => get<ScheduleList>("api/v1/schedules?limit=200"),
+    queryKey: ["schedules", pages],
+    queryFn: () =>
+      pagesOf("api/v1/schedules?limit=200", pages, ({ schedules, cursor }: ScheduleList) => [
+        schedules,
+        cursor,
+      ]),
+    placeholderData: (before) => before,
     refetchInterval: every(10_000),
   });
   const act = async (method: string, path: string) => {
@@ -50,7 +56,8 @@ export default function Schedules() {
       </Title>
       <Listed
         found={found}
-        count={(data) => data.schedules.length}
+        count={(data) => data.entries.length}
+        more={found.data?.hasMore && (() => setPages(pages + 1))}
         empty={
           <Empty title="No schedules yet" icon={<icons.Clock />}>
             <span>A schedule starts runs by a cron expression or at an interval:</span>
@@ -60,7 +67,7 @@ export default function Schedules() {
           </Empty>
         }
       >
-        {({ schedules }) => (
+        {({ entries: schedules }) => (
           <Table
             columns={[
               "Schedule",
@@ -134,14 +141,17 @@ export default function Schedules() {
                         <icons.Pause />
                       </Command>
                     )}{" "}
-                    <Command
+                    <Confirmed
                       run={() => act("DELETE", schedule.id)}
                       done="Deleted"
                       className="icon danger"
                       label={`Delete ${schedule.id}`}
+                      question={`Delete the schedule ${schedule.id}?`}
+                      text="It starts no more runs. Those that have begun go on."
+                      yes="Delete it"
                     >
                       <icons.Bin />
-                    </Command>
+                    </Confirmed>
                   </Only>
                 </td>
               </tr>

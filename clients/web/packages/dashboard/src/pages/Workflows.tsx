@@ -1,3 +1,4 @@
+import { useState } from "react";
 import { Only } from "../data/me.tsx";
 import { useStatistics, useWorkflows } from "../data/queries.ts";
 import { href } from "../router.tsx";
@@ -8,7 +9,8 @@ import { Listed, Table } from "../ui/tables.tsx";
 import { StartButton } from "./starting.tsx";
 
 export default function Workflows() {
-  const found = useWorkflows();
+  const [pages, setPages] = useState(1);
+  const found = useWorkflows(pages);
   const stats = useStatistics();
   const of = new Map(stats.data?.workflows.map((each) => [each.workflow_id, each]));
   return (
@@ -28,6 +30,7 @@ export default function Workflows() {
         found={found}
         count={(data) => data.workflows.length}
         rows={6}
+        more={found.data?.hasMore && (() => setPages(pages + 1))}
         empty={
           <Empty title="No workflows yet" icon={<icons.Flow />}>
             <span>A workflow is a YAML file: nodes, what they need, and conditions.</span>

@@ -35,10 +35,23 @@ interface ListedProps<T> {
   empty: ReactNode;
   children: (data: T) => ReactNode;
   rows?: number;
+  /** Show more entries; absent if there are none. */
+  more?: (() => void) | false;
+}
+
+/** A button below a list that is not complete. */
+export function More({ show }: { show: () => void }) {
+  return (
+    <div className="card-body">
+      <button type="button" className="btn" onClick={show}>
+        More
+      </button>
+    </div>
+  );
 }
 
 /** A card with the entries of an answer. */
-export function Listed<T>({ found, count, empty, children, rows }: ListedProps<T>) {
+export function Listed<T>({ found, count, empty, children, rows, more }: ListedProps<T>) {
   const { data } = found;
   const problem = useProblem(found);
   return (
@@ -46,6 +59,7 @@ export function Listed<T>({ found, count, empty, children, rows }: ListedProps<T
       {problem ? <Failure error={problem} retry={() => found.refetch()} /> : null}
       {found.isPending && !problem ? <Loading {...(rows ? { rows } : {})} /> : null}
       {data === undefined ? null : count(data) ? children(data) : empty}
+      {more ? <More show={more} /> : null}
     </div>
   );
 }
