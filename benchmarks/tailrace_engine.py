@@ -120,18 +120,6 @@ class Tailrace:
         return await self.store(name, chain(length, self.node_type))
 
 
-class _Nats(NatsServer):
-    """A server that syncs at JetStream's default interval, or before each acknowledgement."""
-
-    def __init__(self, folder: Path, *, synced: bool) -> None:
-        super().__init__(folder)
-        if synced:
-            folder.mkdir(parents=True)
-            settings = folder / "nats.conf"
-            settings.write_text("jetstream { sync_interval: always }\n")
-            self._options += ["-c", str(settings)]
-
-
 @asynccontextmanager
 async def tailrace(
     folder: Path, *, synced: bool, workers: int, in_flight: int
@@ -144,7 +132,7 @@ async def tailrace(
         if synced
         else Mode("", "every 2 min (default)", "process crash", is_default=True)
     )
-    with _Nats(folder / "nats", synced=synced) as nats:
+    with NatsServer(folder / "nats", sync_interval="always" if synced else "") as nats:
         async with installation(nats, folder) as site:
             services = [
                 site.worker(

@@ -9,6 +9,10 @@ import sys
 from asyncio.subprocess import PIPE
 from typing import Any
 
+import pytest
+
+pytestmark = pytest.mark.timeout(600)  # each starts several services, one after the other
+
 
 async def _bench(*arguments: str) -> Any:
     process = await asyncio.create_subprocess_exec(
