@@ -20,7 +20,7 @@ from playwright.async_api import Page, async_playwright
 from sseclient import SSEClient
 
 from harness.generators.hand_written_log import NOW, HandWrittenLog, completed, started
-from harness.http.client_gate import ClientGate, open_gate
+from harness.http.client_gate import CUTS, ClientGate, open_gate
 from harness.processes.required_tools import skip_or_fail
 from harness.sse.client import SseClient, SseEvent, is_of_stream
 from tailrace_shared.execution import events as ev
@@ -42,7 +42,10 @@ GO: Final = ("r3labs", "go-sse")
 PYTHON: Final = ("httpx-sse", "sseclient-py")
 CLIENTS: Final = (*NODE, *BROWSER, *GO, *PYTHON, "okhttp-sse")
 POSTING: Final = frozenset(
-    {"eventsource-parser", "fetch-event-source", "fetch-event-source-204", "httpx-sse"}
+    {
+        *("eventsource-parser", "fetch-event-source", "fetch-event-source-readme"),
+        *("fetch-event-source-204", "sse.js", "go-sse", "httpx-sse", "okhttp-sse"),
+    }
 )
 """Clients that can send the request that starts a run."""
 
@@ -152,6 +155,7 @@ class Matrix:
                     async with asyncio.timeout(_TIMEOUT_S):
                         self.outcome.expected[stream] = await reference
                 await self._until(self._have_all)
+                await self._until(self._are_connected)
                 await self._gate.finish()
                 await self._until(self._have_ended)
             finally:
@@ -219,20 +223,17 @@ class Matrix:
 
     async def _start(self, ports: Sequence[int], pages: Sequence[Page]) -> None:
         names = [name for _, name in self._names()]
-        urls = {name: self._url(name, ports[0]) for name in names}
+        urls = {
+            name: "POST " * name.endswith("run-and-stream") + self._url(name, ports[0])
+            for name in names
+        }
 
         def chosen(clients: Sequence[str]) -> list[str]:
             return [name for name in names if name.rpartition(".")[0] in clients]
 
         node = [self._types]
         node += [
-            word
-            for name in chosen(NODE)
-            for word in (
-                name.rpartition(".")[0],
-                name,
-                "POST " * name.endswith("run-and-stream") + urls[name],
-            )
+            word for name in chosen(NODE) for word in (name.rpartition(".")[0], name, urls[name])
         ]
         go = [word for name in chosen(GO) for word in (name.rpartition(".")[0], name, urls[name])]
         java = [word for name in chosen(["okhttp-sse"]) for word in (name, urls[name])]
@@ -245,12 +246,13 @@ class Matrix:
         )
         for name in chosen(PYTHON):
             follow = self._httpx_sse if name.startswith("httpx-sse") else self._sseclient
-            self._tasks.append(asyncio.create_task(follow(name, urls[name])))
+            self._tasks.append(asyncio.create_task(follow(name, self._url(name, ports[0]))))
         for page, port, stream in zip(pages, ports, STREAMS, strict=True):
-            if stream != "run-and-stream":
-                fragment = f"{self._path(stream)} {stream} {self._types}"
-                await page.goto(f"http://127.0.0.1:{port}/#{fragment}")
-                self._tasks.append(asyncio.create_task(self._read_page(page)))
+            fragment = f"{self._path(stream)} {stream} {self._types}"
+            if stream == "run-and-stream":
+                fragment += f" {_KEY} {_BODY.decode()}"
+            await page.goto(f"http://127.0.0.1:{port}/#{fragment}")
+            self._tasks.append(asyncio.create_task(self._read_page(page)))
 
     def _url(self, name: str, port: int) -> str:
         path = self._path(name.rpartition(".")[2])
@@ -393,6 +395,21 @@ class Matrix:
             for (_, stream), name in self._names()
             if len(logged([each for each in self._runs[name].events if is_whole(each)]))
             < len(self.outcome.expected[stream])
+        ]
+
+    def _are_connected(self) -> list[str]:
+        """Return the clients without an open stream that have not received an end, or a 204.
+
+        The gate ends all streams at once, and each client must receive the end of its own.
+        """
+        return [
+            name
+            for _, name in self._names()
+            if not (
+                (self._gate.runs[name].cuts >= CUTS and self._gate.runs[name].is_open)
+                or self._runs[name].has_stopped
+                or 204 in self._gate.runs[name].statuses
+            )
         ]
 
     def _have_ended(self) -> list[str]:

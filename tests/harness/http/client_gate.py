@@ -41,12 +41,14 @@ class GateRun:
         cuts: the number of cuts so far.
         positions: the number of blocks with an id that it was sent.
         statuses: of the answers so far.
+        is_open: whether it reads a stream now.
     """
 
     connections: int = 0
     cuts: int = 0
     positions: int = 0
     statuses: list[int] = field(default_factory=list)
+    is_open: bool = False
 
 
 class ClientGate:
@@ -123,9 +125,12 @@ class ClientGate:
             writer.write(await api.readexactly(int(length.group(1)) if length else 0))
             return True
         self._open.add(writer)
+        run.is_open = True
+        await self._notify()
         try:
             return await self._stream(run, api, writer)
         finally:
+            run.is_open = False
             self._open.discard(writer)
 
     async def _stream(

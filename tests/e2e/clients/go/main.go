@@ -1,6 +1,7 @@
 // Follows streams with r3labs/sse and tmaxmax/go-sse, and prints each event as a line of JSON.
 //
-// Arguments: CLIENT RUN URL, repeated.
+// Arguments: CLIENT RUN URL, repeated. For a POST the URL begins with `POST `, and the body is in the
+// environment variable BODY.
 package main
 
 import (
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -74,6 +76,23 @@ func followR3labs(run, url string) {
 	}
 }
 
+func requestFor(url string) *http.Request {
+	method, body := http.MethodGet, ""
+	target, isPost := strings.CutPrefix(url, "POST ")
+	if isPost {
+		method, body = http.MethodPost, os.Getenv("BODY")
+	}
+	request, err := http.NewRequest(method, target, strings.NewReader(body))
+	if err != nil {
+		panic(err)
+	}
+	if isPost {
+		request.Header.Set("Content-Type", "application/json")
+		request.Header.Set("Idempotency-Key", os.Getenv("KEY"))
+	}
+	return request
+}
+
 func followGoSSE(run, url string) {
 	client := gosse.Client{Backoff: gosse.Backoff{InitialInterval: pause, Multiplier: 1}}
 	client.ResponseValidator = func(response *http.Response) error {
@@ -82,10 +101,7 @@ func followGoSSE(run, url string) {
 		}
 		return gosse.DefaultValidator(response)
 	}
-	request, err := http.NewRequest(http.MethodGet, url, http.NoBody)
-	if err != nil {
-		panic(err)
-	}
+	request := requestFor(url)
 	connection := client.NewConnection(request)
 	connection.SubscribeToAll(func(event gosse.Event) {
 		received(run, event.LastEventID, event.Type, event.Data)

@@ -1,8 +1,11 @@
+import java.nio.charset.StandardCharsets;
 import java.util.Timer;
 import java.util.TimerTask;
 import java.util.concurrent.TimeUnit;
+import okhttp3.MediaType;
 import okhttp3.OkHttpClient;
 import okhttp3.Request;
+import okhttp3.RequestBody;
 import okhttp3.Response;
 import okhttp3.sse.EventSource;
 import okhttp3.sse.EventSourceListener;
@@ -11,7 +14,8 @@ import okhttp3.sse.EventSources;
 /**
  * Follows streams with okhttp-sse, and prints each event as a line of JSON.
  *
- * <p>Arguments: RUN URL, repeated. okhttp-sse leaves it to its user to begin again.
+ * <p>Arguments: RUN URL, repeated. For a POST the URL begins with {@code POST }, and the body is in
+ * the environment variable BODY. okhttp-sse leaves it to its user to begin again.
  */
 public final class Follow {
   // The default read timeout of ten seconds would end a stream that is silent for as long.
@@ -31,7 +35,13 @@ public final class Follow {
   }
 
   private static void open(String run, String url, String lastEventId) {
-    Request.Builder request = new Request.Builder().url(url);
+    boolean isPost = url.startsWith("POST ");
+    Request.Builder request = new Request.Builder().url(isPost ? url.substring(5) : url);
+    if (isPost) {
+      MediaType json = MediaType.get("application/json");
+      request.post(RequestBody.create(System.getenv("BODY").getBytes(StandardCharsets.UTF_8), json));
+      request.header("Idempotency-Key", System.getenv("KEY"));
+    }
     if (!lastEventId.isEmpty()) {
       request.header("Last-Event-ID", lastEventId);
     }

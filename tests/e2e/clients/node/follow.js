@@ -103,7 +103,9 @@ const clients = {
   "fetch-event-source-readme": async (url, { received, stopped }) => {
     class RetriableError extends Error {}
     class FatalError extends Error {}
-    await fetchEventSource(url, {
+    const [target, options] = request(url);
+    await fetchEventSource(target, {
+      ...options,
       openWhenHidden: true,
       async onopen(response) {
         if (response.ok && response.headers.get("content-type") === "text/event-stream") {
