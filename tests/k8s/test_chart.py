@@ -1,8 +1,10 @@
 """The chart renders valid resources from valid values, and refuses others with a sentence."""
 
 import json
-import random
+import re
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -12,7 +14,8 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import TracerProvider
 
 from harness.documentation import VALUES_OF_THE_CHART, blocks
-from harness.kubernetes.chart import Chart, Refused, Resource, changed, merged
+from harness.kubernetes.chart import Chart, Refused, Resource, changed, helm_program, merged
+from harness.kubernetes.random_values import RandomValues, strings_in
 from tailrace_api.routes.workers import DEMAND_PATH
 from tailrace_shared.process.settings_reader import read_settings
 from tailrace_shared.process.tracing import start_tracing
@@ -24,6 +27,8 @@ CUSTOM_RESOURCES = {"HTTPRoute", "PodMonitor", "PrometheusRule", "ScaledObject"}
 EXAMPLES = sorted(path.name for path in (CHART / "ci").glob("*.yaml"))
 TRIAL = yaml.safe_load((CHART / "ci" / "trial-values.yaml").read_text())
 PRODUCTION = yaml.safe_load((CHART / "ci" / "production-values.yaml").read_text())
+RESTORE = {"restore": {"file": "tailrace-1.age", "identity": {"secretName": "key"}}}
+EXAMPLES_TO_CHANGE = (TRIAL, PRODUCTION, PRODUCTION | RESTORE)
 RANDOM_VALUES = 25
 PAGES = ("docs/operations.md", "docs/recipes/deployment.md")
 
@@ -283,46 +288,111 @@ def test_clients_do_not_reach_the_internal_port(chart: Chart):
     assert open_ports == {"http"}
 
 
-@pytest.mark.parametrize("version", ["0.3.0", "9.9.9"])
-def test_an_upgrade_changes_no_immutable_field(chart: Chart, version: str):
+def test_an_upgrade_changes_no_immutable_field(chart: Chart, tmp_path: Path):
     """Kubernetes refuses changes of selectors, of a Service's name and of a claim's template."""
-    rendered = chart.render(changed(TRIAL, {"images.api.tag": version, "images.nats.tag": version}))
-    assert {
-        each["metadata"]["name"]: each["spec"]["selector"]["matchLabels"]
-        for each in rendered
-        if each["kind"] in ("Deployment", "StatefulSet")
-    } == {
-        f"demo-{name}": {
-            "app.kubernetes.io/name": "tailrace",
-            "app.kubernetes.io/instance": "demo",
-            "app.kubernetes.io/component": name,
-        }
-        for name in ("api", "worker-default", "nats")
+    expected = {
+        "StatefulSet/demo-nats": {
+            "selector": {"matchLabels": _labels_of("nats")},
+            "serviceName": "demo-nats-servers",
+            "podManagementPolicy": "Parallel",
+            "volumeClaimTemplates": [
+                {
+                    "metadata": {"name": "data"},
+                    "spec": {
+                        "accessModes": ["ReadWriteOnce"],
+                        "resources": {"requests": {"storage": "1Gi"}},
+                    },
+                }
+            ],
+        },
+        "Deployment/demo-api": {"selector": {"matchLabels": _labels_of("api")}},
+        "Deployment/demo-worker-default": {
+            "selector": {"matchLabels": _labels_of("worker-default")}
+        },
     }
-    [servers] = (each for each in rendered if each["kind"] == "StatefulSet")
-    assert servers["spec"]["serviceName"] == "demo-nats-servers"
-    assert servers["spec"]["volumeClaimTemplates"][0]["metadata"] == {"name": "data"}
+    changes = {
+        "images.api.tag": "9.9.9",
+        "images.nats.tag": "9.9.9",
+        "nats.bundled.memoryMiB": 4096,
+        "nats.bundled.syncAlways": True,
+        "workers.default.threads": 8,
+        "config": {"TAILRACE_EVENTS_MAX_AGE": "30d"},
+    }
+    newer = _release(tmp_path, "9.9.9")
+    assert _immutable_fields(chart.render(TRIAL)) == expected
+    assert _immutable_fields(chart.render(changed(TRIAL, changes))) == expected
+    assert _immutable_fields(newer.render(TRIAL)) == expected
+
+
+def test_bundled_servers_restart_for_changes_of_their_own(chart: Chart, tmp_path: Path):
+    """Neither another release of the chart nor a new token, which an upgrade keeps."""
+    values = changed(TRIAL, {"images.nats.tag": "1"})
+    first = _servers(chart.render(values))
+    assert _servers(chart.render(values)) == first
+    assert _servers(_release(tmp_path, "9.9.9").render(values)) == first
+    synced = _servers(chart.render(changed(values, {"nats.bundled.syncAlways": True})))
+    name = "checksum/config"
+    assert synced["metadata"]["annotations"][name] != first["metadata"]["annotations"][name]
+
+
+@pytest.mark.parametrize("release", ["7", "true"])
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_a_release_may_have_the_name_of_a_number(chart: Chart, example: str, release: str):
+    values = yaml.safe_load((CHART / "ci" / example).read_text())
+    _check_metadata(chart.render(values, release=release))
 
 
 @pytest.mark.parametrize("seed", range(RANDOM_VALUES))
 def test_random_values_render_or_are_refused_by_name(chart: Chart, seed: int):
-    """Values that the schema accepts render valid resources, or are refused by a sentence."""
-    schema = schema_of((CHART / "values.yaml").read_text())
-    values = _random_values(random.Random(seed), schema)
+    """Values that the schema accepts arrive whole in valid resources, or a sentence refuses them.
+
+    Values that are refused are left out, until the others render.
+    """
+    generator = RandomValues(seed, schema_of((CHART / "values.yaml").read_text()))
+    base = EXAMPLES_TO_CHANGE[seed % len(EXAMPLES_TO_CHANGE)]
+    values = generator.values()
+    while (resources := _rendered(chart, merged(base, values), values)) is None:
+        pass
+    _validate(resources, VERSIONS[seed // 3 % len(VERSIONS)])
+    _check_metadata(resources)
+    for container in _containers(resources):
+        _environment(container)
+    for text in strings_in(resources):
+        assert generator.is_whole(text)
+        assert not re.search(r"\de\+\d", text), "a large number"
+
+
+def _rendered(chart: Chart, values: dict[str, Any], own: dict[str, Any]) -> list[Resource] | None:
+    """Return the resources, or None after removing from `own` what the chart refuses."""
     try:
-        resources = chart.render(merged(TRIAL, values))
+        return chart.render(values)
     except Refused as refused:
-        if "validate.yaml" not in str(refused):
-            raise
-    else:
-        _validate(resources)
+        message = str(refused)
+        assert "validate.yaml" in message, message
+        lines = [line.strip() for line in message.splitlines() if line.startswith("  ")]
+        paths = [line.partition(": ")[0] for line in lines]
+        assert paths, message
+        removed = [_removed(own, path.split(".")) for path in paths]
+        if not any(removed):  # Another one contradicts a value of the example.
+            own.popitem()
+        return None
 
 
-def _validate(resources: list[Resource]) -> None:
+def _removed(values: dict[str, Any], path: list[str]) -> bool:
+    """Remove the value at a path, or the closest one above it; return whether there was one."""
+    if path[0] not in values:
+        return False
+    below = values[path[0]]
+    if len(path) == 1 or not isinstance(below, dict) or not _removed(below, path[1:]):
+        del values[path[0]]
+    return True
+
+
+def _validate(resources: list[Resource], *versions: str) -> None:
     assert resources
     for resource in resources:
         if resource["kind"] not in CUSTOM_RESOURCES:
-            for version in VERSIONS:
+            for version in versions or VERSIONS:
                 kubernetes_validate.validate(resource, version, strict=True)
 
 
@@ -356,22 +426,49 @@ def _deployment(resources: list[Resource], name: str) -> Resource:
     return found
 
 
-def _random_values(random_: random.Random, schema: dict[str, Any]) -> dict[str, Any]:
-    """Return values for some of the keys that the schema describes."""
-    values: dict[str, Any] = {}
-    for name, each in schema["properties"].items():
-        if name == "global" or random_.random() < 0.5:
-            continue
-        if each.get("type") == "object":
-            if each.get("additionalProperties") is False:
-                values[name] = _random_values(random_, each)
-        elif "enum" in each:
-            values[name] = random_.choice(each["enum"])
-        elif each["type"] == "boolean":
-            values[name] = random_.random() < 0.5
-        elif each["type"] == "integer":
-            least = each.get("minimum", 0)
-            values[name] = random_.randint(least, min(each.get("maximum", least + 2000), 60_000))
-        elif each["type"] == "string":
-            values[name] = random_.choice(["a", "x1", "release-2", "true", "7"])
-    return values
+def _check_metadata(resources: list[Resource]) -> None:
+    """Check that names, labels and annotations are text, in custom resources too."""
+    assert resources
+    for resource in resources:
+        metadata = resource["metadata"]
+        assert isinstance(metadata["name"], str)
+        texts = [*metadata["labels"].values(), *metadata.get("annotations", {}).values()]
+        assert all(isinstance(each, str) for each in texts), metadata
+        selector = resource.get("spec", {}).get("selector", {})
+        assert all(isinstance(each, str) for each in selector.get("matchLabels", {}).values())
+
+
+def _labels_of(component: str) -> dict[str, str]:
+    return {
+        "app.kubernetes.io/name": "tailrace",
+        "app.kubernetes.io/instance": "demo",
+        "app.kubernetes.io/component": component,
+    }
+
+
+def _immutable_fields(resources: list[Resource]) -> dict[str, dict[str, Any]]:
+    names = ("selector", "serviceName", "podManagementPolicy", "volumeClaimTemplates")
+    return {
+        f"{each['kind']}/{each['metadata']['name']}": {
+            name: each["spec"][name] for name in names if name in each["spec"]
+        }
+        for each in resources
+        if each["kind"] in ("Deployment", "StatefulSet")
+    }
+
+
+def _servers(resources: list[Resource]) -> Resource:
+    """Return the template of the bundled servers' pods."""
+    [servers] = (each for each in resources if each["kind"] == "StatefulSet")
+    template: Resource = servers["spec"]["template"]
+    return template
+
+
+def _release(folder: Path, version: str) -> Chart:
+    """Return another release of the chart."""
+    copy = shutil.copytree(CHART, folder / "tailrace")
+    path = copy / "Chart.yaml"
+    text = path.read_text()
+    [known] = {yaml.safe_load(text)[key] for key in ("version", "appVersion")}
+    path.write_text(text.replace(known, version))
+    return Chart(helm_program(), folder, copy)

@@ -1,6 +1,8 @@
 """The Helm chart, rendered."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -16,6 +18,15 @@ from tools.kubernetes_tools import FOLDER
 Resource = dict[str, Any]
 
 
+class _Loader(yaml.CSafeLoader):
+    """Reads numbers as Kubernetes does: PyYAML takes 1e3 for text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
 class Refused(Exception):  # noqa: N818 - it is what a test expects, not an error of the test
     """Helm refused the values; the text says why."""
 
@@ -23,20 +34,24 @@ class Refused(Exception):  # noqa: N818 - it is what a test expects, not an erro
 class Chart:
     """The chart, rendered with values."""
 
-    def __init__(self, helm: str, folder: Path) -> None:
+    def __init__(self, helm: str, folder: Path, chart: Path = CHART) -> None:
         self._helm = helm
         self._folder = folder
+        self._chart = chart
 
-    def render(self, values: Mapping[str, Any], *options: str) -> list[Resource]:
+    def render(
+        self, values: Mapping[str, Any], *options: str, release: str = "demo"
+    ) -> list[Resource]:
         """Return the resources.
 
         Raises:
             Refused: the schema or the chart refuses the values.
         """
         path = self._folder / "values.yaml"
-        path.write_text(yaml.safe_dump(dict(values)))
+        # PyYAML would write "1e3" without quotes, which is a number for Helm.
+        path.write_text(json.dumps(dict(values), ensure_ascii=False))
         result = subprocess.run(
-            [self._helm, "template", "demo", str(CHART), "--values", str(path), *options],
+            [self._helm, "template", release, str(self._chart), "--values", str(path), *options],
             capture_output=True,
             text=True,
             check=False,
@@ -44,7 +59,7 @@ class Chart:
         )
         if result.returncode:
             raise Refused(result.stderr)
-        return [each for each in yaml.safe_load_all(result.stdout) if each]
+        return [each for each in yaml.load_all(result.stdout, _Loader) if each]
 
 
 def changed(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
