@@ -77,12 +77,13 @@ class Operator:
         self._operator, self._account, self._system = _keys("O"), _keys("A"), _keys("A")
         self._revoked: dict[str, int] = {}
         self._users: dict[Path, str] = {}
+        # Signed once: a server refuses a reload with another one, and each has its time.
+        trust = {"system_account": self._system.public_key.decode()}
+        self._trust = _signed(self._operator, self._operator, "operator", trust)
 
     def configuration(self) -> str:
         """Return the part of the server's configuration that trusts this operator."""
         names = [keys.public_key.decode() for keys in (self._account, self._system)]
-        trust = {"system_account": names[1]}
-        operator = _signed(self._operator, self._operator, "operator", trust)
         system = _signed(self._system, self._operator, "account", {"limits": _UNLIMITED})
         account = _signed(
             self._account,
@@ -92,7 +93,7 @@ class Operator:
         )
         accounts = dict(zip(names, (account, system), strict=True))
         preload = "\n".join(f'{name}: "{jwt}"' for name, jwt in accounts.items())
-        return f'operator: "{operator}"\nresolver: MEMORY\nresolver_preload: {{\n{preload}\n}}\n'
+        return f'operator: "{self._trust}"\nresolver: MEMORY\nresolver_preload: {{\n{preload}\n}}\n'
 
     def write_user(self, path: Path) -> None:
         """Write the credentials of a new user; revoke the user that the file named before."""
