@@ -16,6 +16,9 @@ _QUEUE: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _LINE: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
+DRIVEN: Final = b"1"
+"""A worker's answer on its subject (``Subjects.worker``) that it drives the execution asked for."""
+
 FEED: Final = "~feed"
 """The token that stands for the execution in the subject of messages to a tenant's feed.
 

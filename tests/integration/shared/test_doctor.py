@@ -3,10 +3,13 @@
 import msgspec
 import pytest
 
+from harness.generators.hand_written_log import queued, started
 from harness.processes.ports import free_port
 from tailrace_shared.admin.__main__ import main
 from tailrace_shared.admin.doctor import Doctor
 from tailrace_shared.errors import NatsUnreachableError
+from tailrace_shared.execution import commands
+from tailrace_shared.ids import new_execution_id
 from tailrace_shared.nats.components import Component, announce
 from tailrace_shared.nats.provision import ensure
 from tailrace_shared.nats.topology import KEYS, topology
@@ -89,6 +92,29 @@ async def test_an_overdue_execution_fails(site):
     found = await doctor._overdue(later)
     assert found.verdict == "FAIL"
     assert "1 executions, the first is t/e1" in found.detail
+
+
+@pytest.mark.usefixtures("services")
+async def test_an_execution_that_a_worker_drives_is_not_overdue(site):
+    """A step may take longer than a minute. Its worker is asked, also if a command came last."""
+    doctor = Doctor(site.settings, site.client)
+    facts = await doctor._facts()
+    later = type(facts)(facts.account, facts.streams, facts.components, facts.now + 120)
+    execution = new_execution_id()
+    driven = []
+
+    async def answer(question):
+        await question.respond(b"1" if question.data.decode() in driven else b"0")
+
+    await site.client.subscribe(site.subjects.worker("w1"), cb=answer)
+    await DueIndex(site.jetstream, site.subjects).put("t", execution, 1.0)
+    await site.commit(execution, queued(execution), writer="")
+    await site.commit(execution, started(execution), writer="w1")
+    assert (await doctor._overdue(later)).verdict == "FAIL"
+    driven.append(f"t.{execution}")
+    assert (await doctor._overdue(later)).verdict == "ok"
+    await site.log.request("t", execution, lambda state: commands.request_pause(state, "c", "", 1.0))
+    assert (await doctor._overdue(later)).verdict == "ok"
 
 
 @pytest.mark.usefixtures("services")

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 import msgspec
+import nats.errors
 from nats.aio.client import Client
 
 from tailrace_shared.errors import JetStreamError, TopologyMismatchError, UnavailableError
@@ -18,8 +20,9 @@ from tailrace_shared.nats.provision import plan, version_of
 from tailrace_shared.nats.startup import StartupLimit
 from tailrace_shared.nats.topology import DEAD, EVENTS, TOPOLOGY_VERSION, topology
 from tailrace_shared.settings import CommonSettings
+from tailrace_shared.stores.indexes.due_index import Due
 from tailrace_shared.stores.stores import Stores
-from tailrace_shared.subjects import Subjects
+from tailrace_shared.subjects import DRIVEN, LogFilter, Subjects
 
 Verdict = Literal["ok", "warn", "FAIL"]
 
@@ -27,6 +30,10 @@ Verdict = Literal["ok", "warn", "FAIL"]
 _CONNECT_LIMIT_S: Final = 10.0
 _MAX_SKEW_S: Final = 1.0
 _OVERDUE_S: Final = 60.0
+# Late executions that are examined. The others count as overdue.
+_MAX_EXAMINED: Final = 500
+_EXAMINED_AT_ONCE: Final = 32
+_ANSWER_S: Final = 2.0
 # Shares of a limit of NATS.
 _USE_WARN: Final = 0.8
 _USE_FAIL: Final = 0.95
@@ -234,9 +241,18 @@ class Doctor:
 
     async def _overdue(self, facts: _Facts) -> Finding:
         latest = facts.now - _OVERDUE_S
-        overdue = [
+        late = [
             due async for due in self._stores.due.entries() if max(due.by, due.written_at) < latest
         ]
+        examined, others = late[:_MAX_EXAMINED], late[_MAX_EXAMINED:]
+        turns = asyncio.Semaphore(_EXAMINED_AT_ONCE)
+
+        async def is_driven(due: Due) -> bool:
+            async with turns:
+                return await self._is_driven(due)
+
+        driven = await asyncio.gather(*map(is_driven, examined))
+        overdue = [due for due, is_one in zip(examined, driven, strict=True) if not is_one] + others
         if not overdue:
             return Finding("ok", "overdue", "no execution is overdue")
         first = overdue[0]
@@ -246,6 +262,23 @@ class Doctor:
             f"{len(overdue)} executions, the first is {first.tenant}/{first.execution}: "
             "check that workers run and reach NATS",
         )
+
+    async def _is_driven(self, due: Due) -> bool:
+        """Ask the worker that last wrote to an execution: a step may take longer than a minute."""
+        newest = await self._stores.log.newest(LogFilter(due.tenant, due.execution))
+        writer = newest.writer if newest else ""
+        if newest and not writer:
+            # A command came last, and the API names no writer.
+            history = await self._stores.log.load(due.tenant, due.execution, newest.sequence)
+            writer = history.last_writer
+        if not writer:
+            return False
+        question = f"{due.tenant}.{due.execution}".encode()
+        with contextlib.suppress(nats.errors.Error, TimeoutError):
+            subject = self._subjects.worker(writer)
+            answer = await self._client.request(subject, question, timeout=_ANSWER_S)
+            return answer.data == DRIVEN
+        return False
 
     async def _dead_letters(self, facts: _Facts) -> Finding:
         info = facts.streams.get(self._subjects.stream(DEAD))

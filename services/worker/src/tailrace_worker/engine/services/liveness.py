@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.nats.connection.client import NatsClient
 from tailrace_shared.nats.health import Pulse
-from tailrace_shared.subjects import Subjects
+from tailrace_shared.subjects import DRIVEN, Subjects
 from tailrace_worker.engine.services.actor_job import ActorJob
 
 _ANSWER_TIMEOUT_S: Final = 1.0
@@ -26,7 +26,6 @@ _ANSWER_TIMEOUT_S: Final = 1.0
 _SECOND_QUESTION_S: Final = 2.0
 # A worker that runs notices a dead connection, and has another one, within this time.
 _MAX_SILENCE_S: Final = 10.0
-_YES: Final = b"1"
 _NO: Final = b"0"
 
 
@@ -55,7 +54,7 @@ class LivenessCheck:
         async def answer(question: Msg) -> None:
             tenant, _, execution = question.data.decode(errors="replace").partition(".")
             with contextlib.suppress(nats.errors.Error):
-                await question.respond(_YES if is_driving(tenant, execution) else _NO)
+                await question.respond(DRIVEN if is_driving(tenant, execution) else _NO)
 
         await self._client.subscribe(self._subjects.worker(worker), cb=answer)
 
@@ -129,7 +128,7 @@ class LivenessCheck:
             return _Answer.GONE
         except (nats.errors.Error, TimeoutError):
             return _Answer.SILENT
-        return _Answer.YES if answer.data == _YES else _Answer.NO
+        return _Answer.YES if answer.data == DRIVEN else _Answer.NO
 
     def _subject(self, job: ActorJob) -> str:
         attempt = f"{job.tenant}.{job.execution}.{job.step_id}.{job.attempt}"
@@ -138,4 +137,4 @@ class LivenessCheck:
 
 async def _answer_yes(question: Msg) -> None:
     with contextlib.suppress(nats.errors.Error):
-        await question.respond(_YES)
+        await question.respond(DRIVEN)
