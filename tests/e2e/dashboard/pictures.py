@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-import nats
 from playwright.async_api import Browser, Page, Route, async_playwright
 
 from harness.http.secured_system import environment
+from harness.nats.buried_job import bury_job
 from harness.processes.polling import until
 from harness.processes.tailrace_up import TailraceUp
-from tailrace_shared.stores.dead_letters import dead_letter_headers
 
 _ROOT: Final = Path(__file__).parents[3]
 _WIDE: Final = {"width": 1360, "height": 850}
@@ -218,31 +217,6 @@ async def compressed(png: bytes, page: Page) -> bytes:
     return base64.b64decode(url.partition(",")[2])
 
 
-async def _bury(system: TailraceUp) -> None:
-    """Leave a job that failed for good."""
-    token = (system.folder / "data" / "nats.token").read_text().strip()
-    client = await nats.connect(f"nats://127.0.0.1:{system.nats_port}", token=token)
-    headers = dead_letter_headers(
-        {},
-        queue="executions",
-        subject="tr.jobs.executions",
-        deliveries=5,
-        reason="failed",
-        error="ValueError: unknown execution 01a22a07-0000-7000-8000-000000000000",
-        traceback=_TRACEBACK,
-    )
-    job = {
-        "actor_name": "advance",
-        "message_id": "j-1",
-        "args": [],
-        "kwargs": {"tenant": "default"},
-    }
-    await client.jetstream().publish(
-        "tr.dead.executions", json.dumps(job).encode(), headers=headers
-    )
-    await client.close()
-
-
 def _places(runs: dict[str, str]) -> dict[str, str]:
     """Return where the pictures are taken, by their names."""
     intake = f"runs/{runs['intake']}"
@@ -325,7 +299,7 @@ async def _take(system: TailraceUp, folder: Path, width: int) -> None:
         await photographer.settled()
         await photographer.take("empty")
         runs = await _seed(http)
-        await _bury(system)
+        await bury_job(system, _TRACEBACK)
         for name, place in _places(runs).items():
             await photographer.go(place)
             for page in pages.values():

@@ -17,42 +17,14 @@ from playwright.async_api import Page, Route, expect
 
 from harness.http.windows import TIMEOUT_MS, browser_windows
 from harness.processes.polling import until
-from harness.processes.required_tools import skip_or_fail
 from harness.processes.tailrace_up import TailraceUp
 
 expect.set_options(timeout=TIMEOUT_MS)
 
 _ROOT: Final = Path(__file__).parents[3]
-_AXE: Final = _ROOT / "clients/web/node_modules/axe-core/axe.min.js"
 _ORDER: Final = json.loads(
     (_ROOT / "examples/purchase_order/samples/office-furniture.json").read_text()
 )
-_PAGES: Final = (
-    "",
-    "workflows",
-    "workflows/purchase-order",
-    "workflows/new",
-    "runs",
-    "inbox",
-    "pipelines",
-    "feed",
-    "performance",
-    "schedules",
-    "dead-letters",
-    "streams",
-    "settings",
-)
-_THEMES: Final[dict[str, Any]] = {"dark": {"runOnly": ["color-contrast"]}, "light": {}}
-"""The themes, and the rules that a theme can break."""
-_FORCED: Final = {"runOnly": ["color-contrast"]}
-_SMALL: Final = {"runOnly": ["color-contrast", "scrollable-region-focusable"]}
-_WIDTHS: Final = {"200 %": 720, "a phone": 360}
-"""Widths in CSS pixels: of a window of 1440 pixels at 200 % zoom, and of a phone."""
-_OVERFLOW: Final = """
-[document.documentElement, document.querySelector("main")]
-  .filter((each) => each.scrollWidth > each.clientWidth + 1)
-  .map((each) => `${each.tagName} is wider than the window: ${each.scrollWidth}`)
-"""
 _STATUSES: Final = """
 Object.fromEntries([...document.querySelectorAll("[data-node]")]
   .map((node) => [node.dataset.node, node.dataset.status]))
@@ -91,11 +63,6 @@ new MutationObserver(() => document.querySelectorAll(".banner").forEach((each) =
   banners.push(each.textContent))).observe(document, {childList: true, subtree: true});
 """
 """Let no outage be as long as those that are shown, however slow the machine is; note banners."""
-_SERIOUS: Final = """
-(rules) => axe.run({resultTypes: ["violations"], ...rules}).then((result) => result.violations
-  .filter((each) => ["serious", "critical"].includes(each.impact))
-  .map((each) => `${each.id}: ${each.nodes.map((node) => node.html).join(" ")}`))
-"""
 
 
 async def test_the_example_is_started_by_its_form_and_scrubbed_event_by_event(
@@ -278,39 +245,6 @@ async def test_a_decision_leaves_the_list_in_another_window(system: TailraceUp) 
     document = await _ended(system, run)
     assert document["status"] == "completed"
     assert document["steps"][0]["output"]["data"] == {"comment": "fine"}
-
-
-async def test_no_page_has_a_serious_accessibility_fault(system: TailraceUp) -> None:
-    """By axe: in both themes, in forced colours, at 200 % zoom and as wide as a phone."""
-    if not _AXE.is_file():
-        skip_or_fail("axe-core", "npm ci --prefix clients/web")
-    nodes = {"decide": {"type": "await", "with": {"reason": "approval"}}}
-    run = await _start(system, "audited", {"nodes": nodes}, {})
-    found: list[str] = []
-    async with browser_windows(system.url) as windows:
-        page = await windows.open("inbox")
-        await expect(page.locator(f"[data-entry='{run}~decide']")).to_have_count(1)
-        await page.evaluate(_AXE.read_text())
-        for path in (*_PAGES, f"runs/{run}?step=decide", f"runs/{run}?tab=events"):
-            await page.evaluate("path => { location.hash = path; }", f"#/{path}")
-            await expect(page.locator("main h1")).to_be_visible()
-            await expect(page.get_by_label("Loading")).to_have_count(0)
-            for theme, rules in _THEMES.items():
-                choose = "theme => { document.documentElement.dataset.theme = theme; }"
-                await page.evaluate(choose, theme)
-                faults = await page.evaluate(_SERIOUS, rules)
-                found += [f"{path} {theme} {each}" for each in faults]
-            await page.emulate_media(forced_colors="active")
-            faults = await page.evaluate(_SERIOUS, _FORCED)
-            found += [f"{path} forced colours {each}" for each in faults]
-            await page.emulate_media(forced_colors="none")
-            for name, width in _WIDTHS.items():
-                await page.set_viewport_size({"width": width, "height": 760})
-                faults = await page.evaluate(_SERIOUS, _SMALL)
-                faults += await page.evaluate(_OVERFLOW)
-                found += [f"{path} {name} {each}" for each in faults]
-            await page.set_viewport_size({"width": 1440, "height": 900})
-    assert found == []
 
 
 async def test_the_editor_shows_a_problem_in_its_line(system: TailraceUp) -> None:

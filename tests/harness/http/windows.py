@@ -11,7 +11,7 @@ from playwright.async_api import BrowserContext, Page, async_playwright
 from harness.processes.required_tools import skip_or_fail
 
 TIMEOUT_MS: Final = 90_000
-_REFUSED: Final = "Failed to load resource: the server responded with a status of 422"
+_REFUSED: Final = "Failed to load resource: the server responded with a status of "
 
 _COLLECT_VIOLATIONS: Final = """
 window.violations = [];
@@ -27,12 +27,14 @@ class Windows:
         complaints: what the pages wrote to their consoles, and their uncaught errors.
         expect_outage: whether a test stops the API, so that browsers report failed requests.
         expect_refusals: whether a test sends what the API refuses with 422.
+        expect_statuses: further statuses of refusals that a test causes.
     """
 
     def __init__(self, context: BrowserContext, url: str) -> None:
         self.complaints: list[str] = []
         self.expect_outage = False
         self.expect_refusals = False
+        self.expect_statuses: set[int] = set()
         self._context = context
         self._url = url
 
@@ -60,7 +62,8 @@ class Windows:
         for page in self._context.pages:
             self.complaints += await page.evaluate("violations")
         reported = ["Failed to load resource: net::ERR_"] if self.expect_outage else []
-        reported += [_REFUSED] if self.expect_refusals else []
+        statuses = self.expect_statuses | ({422} if self.expect_refusals else set())
+        reported += [f"{_REFUSED}{status}" for status in statuses]
         assert [each for each in self.complaints if not each.startswith((*reported,))] == []
 
 
