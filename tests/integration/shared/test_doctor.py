@@ -1,5 +1,7 @@
 """``tailrace doctor`` finds what is wrong with an installation, one line a check."""
 
+import functools
+
 import msgspec
 import pytest
 
@@ -113,7 +115,8 @@ async def test_an_execution_that_a_worker_drives_is_not_overdue(site):
     assert (await doctor._overdue(later)).verdict == "FAIL"
     driven.append(f"t.{execution}")
     assert (await doctor._overdue(later)).verdict == "ok"
-    await site.log.request("t", execution, lambda state: commands.request_pause(state, "c", "", 1.0))
+    pause = functools.partial(commands.request_pause, command_id="c", reason="", now=1.0)
+    await site.log.request("t", execution, pause)
     assert (await doctor._overdue(later)).verdict == "ok"
 
 
