@@ -243,6 +243,9 @@ class Round:
         for feed in self._feeds:
             problems += await feed.wrong(self._size.bound)
         problems += self._unsuccessful(records.values())
+        if self._kind not in _STOPS_SERVICES:
+            # A job may be lost and sent again, but no worker that lives begins it twice.
+            problems += self._campaign.repeated_effects(records)
         for name, service in self._arena.services.items():
             process = service._process
             if process is None or process.poll() is not None:
@@ -264,8 +267,7 @@ class Round:
             # The children that fail are those of other campaigns.
             if state.status != "completed":
                 problems.append(f"{state.execution_id} is {state.status}: {state.error}")
-            # Faults of NATS alone make no worker lose a job.
-            if self._kind not in _STOPS_SERVICES:
+            if self._kind == "healthy":
                 problems += [
                     f"{state.execution_id}: {step.node_id} took {step.attempt} attempts"
                     for step in state.steps.values()

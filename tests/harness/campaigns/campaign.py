@@ -9,7 +9,7 @@ import contextlib
 import operator
 import os
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any, Final, TypeVar
@@ -393,10 +393,23 @@ class Campaign:
             return []
         return wrong_endings(record, state)
 
+    def repeated_effects(self, executions: Collection[str]) -> list[str]:
+        """Return the steps of some executions that took effect more than once, with any key."""
+        took = Counter(
+            step
+            for what, step, _, _ in self._effects()
+            if what == "effect" and step.partition(":")[0] in executions
+        )
+        return [f"{step} took effect {count} times" for step, count in took.items() if count > 1]
+
+    def _effects(self) -> list[list[str]]:
+        """Return the notes of the steps: kind, step, attempt and key."""
+        file = self.folder / "effects"
+        return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+
     def _wrong_effects(self, records: dict[str, Record]) -> list[str]:
         """Return the wrong effects, as a service sees them that accepts each key once."""
-        file = self.folder / "effects"
-        lines = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+        lines = self._effects()
         began = Counter((step, attempt) for what, step, attempt, _ in lines if what == "began")
         keys: dict[str, set[str]] = defaultdict(set)
         for what, step, _attempt, key in lines:

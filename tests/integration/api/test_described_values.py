@@ -28,7 +28,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/api/v1/schedules": {"workflow_id": "flow", "cron": "@hourly", "id": "s", "input": {}},
 }
 # A step cannot time out without a timeout, so its effect needs one.
-MEANINGLESS: list[tuple[str, Any]] = [("/nodes/n/timeout", None)]
+MEANINGLESS: list[tuple[str, Any]] = [("/nodes/n/timeout", None), ("/only_paused", True)]
 
 
 @pytest.fixture(scope="module")

@@ -281,4 +281,4 @@ def test_waiting_steps_are_not_listed_by_workflow(tailrace: TailraceCommand) -> 
     """The options exclude each other: exit code 2, and no request is made."""
     outcome = tailrace("ls", APPROVAL, "--waiting")
     assert outcome.code == 2
-    assert "--waiting lists the steps of all workflows" in outcome.stderr
+    assert "--waiting lists the steps of all runs" in outcome.stderr

@@ -250,6 +250,8 @@ class RequestMultiplexer:
             if pending.is_heard:
                 pending.is_heard = False
                 return
+            # A busy server that is merely slow gets few copies.
+            pending.resend_at += RESEND_S * len(pending.copies)
             inbox = self._next_inbox()
             copy = _Pending(pending.begin_again(), pending.done, pending.deadline, None)
             copy.origin = pending
