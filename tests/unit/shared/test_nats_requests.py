@@ -1,6 +1,7 @@
 """The request multiplexer, without a server."""
 
 import asyncio
+import math
 from typing import Any
 
 import nats.errors
@@ -123,6 +124,7 @@ async def test_a_request_with_many_replies_is_sent_again_after_a_silence(
 ) -> None:
     """Each copy has replies of its own; the first one that is complete counts."""
     monkeypatch.setattr(nats_requests, "RESEND_S", 0.01)
+    monkeypatch.setattr(nats_requests, "_STALL_S", math.inf)
     server = _Server()
     monkeypatch.setattr(_Server, "is_connected", True)
     monkeypatch.setattr(nats_requests, "_publish", _publish)
@@ -150,6 +152,24 @@ async def test_a_request_with_many_replies_is_sent_again_after_a_silence(
     assert await task == [b"b", b"end"]
     assert len(set(server.replies)) == len(server.replies)
     assert not requests._pending
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+async def test_a_read_is_not_sent_again_while_the_connection_is_busy(
+    monkeypatch: pytest.MonkeyPatch, *, is_busy: bool
+) -> None:
+    """Its reply waits behind others, and a copy would delay them further."""
+    monkeypatch.setattr(nats_requests, "RESEND_S", 0.01)
+    monkeypatch.setattr(nats_requests, "_BUSY_BYTES_PER_S", -1 if is_busy else math.inf)
+    monkeypatch.setattr(nats_requests, "_STALL_S", math.inf)
+    server = _Server()
+    monkeypatch.setattr(_Server, "is_connected", True)
+    monkeypatch.setattr(nats_requests, "_publish", _publish)
+    requests = RequestMultiplexer(server, 0.2)
+    read = requests.request("read", b"", is_repeatable=True, needs_leader=False)
+    with pytest.raises(TimeoutError):
+        await read
+    assert (len(server.replies) == 1) == is_busy
 
 
 async def test_an_undecodable_reply_raises_in_the_caller() -> None:

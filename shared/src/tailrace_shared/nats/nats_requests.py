@@ -10,7 +10,8 @@ A request that its caller calls repeatable is sent again each second, for the sa
 that is frozen, or a leader that is being replaced, loses it without a word. While there is no
 leader NATS answers that no subscriber listens; such a request is sent again, too. A request with
 many replies is sent again after a second of silence; the copy has replies of its own, because those
-of two servers would mix.
+of two servers would mix. Reads of any replica are not sent again while the connection or this
+process is busy: their replies may be large, and copies would delay them further.
 """
 
 import asyncio
@@ -28,6 +29,8 @@ from nats.aio.msg import Msg
 RESEND_S: Final = 1.0
 """Seconds without a reply after which a repeatable request is sent again."""
 
+_BUSY_BYTES_PER_S: Final = 1024 * 1024
+_STALL_S: Final = 0.25
 _NO_RESPONDERS: Final = "503"
 _UNFIT_FOR_A_SUBJECT: Final = re.compile(r"\s")
 _LINE_BREAKS: Final = str.maketrans("\r\n", "  ")
@@ -58,7 +61,7 @@ class _Request(NamedTuple):
     subject: str
     payload: bytes
     headers: Mapping[str, str] | None
-    outlives_refusal: bool = True
+    needs_leader: bool = True
 
 
 class _Pending:
@@ -98,6 +101,8 @@ class RequestMultiplexer:
         self._count = 0
         self._pending: dict[str, _Pending] = {}
         self._timer: asyncio.TimerHandle | None = None
+        # The bytes that the connection had received, and when.
+        self._received = (0, 0.0)
         self._resends: set[asyncio.Task[None]] = set()
         self._subscribing = asyncio.Lock()
 
@@ -170,6 +175,7 @@ class RequestMultiplexer:
             pending.begin_again = begin_again
         self._pending[inbox] = pending
         if self._timer is None:
+            self._received = (self._client.stats["in_bytes"], now)
             self._set_timer(min(pending.deadline, now + RESEND_S))
         try:
             await _publish(self._client, subject, payload, inbox, headers)
@@ -211,7 +217,7 @@ class RequestMultiplexer:
         if pending.on_reply is None:
             again = pending.again
             pending.is_refused = (
-                again is not None and again.outlives_refusal and _has_no_responders(message)
+                again is not None and again.needs_leader and _has_no_responders(message)
             )
             if not pending.is_refused:
                 pending.done.set_result(message)
@@ -229,8 +235,9 @@ class RequestMultiplexer:
 
     def _on_time(self) -> None:
         """Fail the requests whose time is over, and send those again that may be lost."""
-        self._timer = None
         now, following = asyncio.get_running_loop().time(), math.inf
+        is_busy = self._is_busy(now)
+        self._timer = None
         for inbox, pending in list(self._pending.items()):
             if pending.done.done():
                 continue
@@ -240,10 +247,21 @@ class RequestMultiplexer:
                 continue
             if pending.again is not None and pending.resend_at <= now:
                 pending.resend_at = now + RESEND_S
-                self._send_again(pending.again, inbox, pending)
+                is_of_any_replica = pending.begin_again or not pending.again.needs_leader
+                if not (is_busy and is_of_any_replica):
+                    self._send_again(pending.again, inbox, pending)
             following = min(following, pending.deadline, pending.resend_at)
         if following < math.inf:
             self._set_timer(min(following, now + RESEND_S))
+
+    def _is_busy(self, now: float) -> bool:
+        """Return whether replies may be late because of this connection or this process."""
+        before, measured_at = self._received
+        client = self._client_ref()
+        received = before if client is None else client.stats["in_bytes"]
+        self._received = (received, now)
+        lateness = now - self._timer.when() if self._timer else 0.0
+        return lateness > _STALL_S or received - before > _BUSY_BYTES_PER_S * (now - measured_at)
 
     def _send_again(self, request: _Request, inbox: str, pending: _Pending) -> None:
         if pending.begin_again is not None:
