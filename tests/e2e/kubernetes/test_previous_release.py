@@ -27,25 +27,25 @@ from tools.chart_schema import CHART
 _PAUSE_S: Final = 0.2
 OLD: Final = "0.2.0"
 NEW: Final = {"images.api.tag": "0.3.0", "images.worker.tag": "0.3.0"}
-POD: Final = "_pod.tpl"
+ENVIRONMENT: Final = "_environment.tpl"
 API: Final = "api/deployment.yaml"
 LIMIT: Final = (
-    "- {name: TAILRACE_MAX_STORE_BYTES, value: {{ div (mul .Values.nats.bundled.storageGiB "
-    "1073741824 75) 100 | quote }}}\n"
+    "TAILRACE_MAX_STORE_BYTES: {{ div (mul .Values.nats.bundled.storageGiB 1073741824 75) 100 "
+    "| quote }}\n"
 )
-URL: Final = '- {name: NATS_URL, value: {{ include "tailrace.natsUrl" . | quote }}}\n'
-URL_WITH_TOKEN: Final = """\
-- {name: NATS_TOKEN, valueFrom: {secretKeyRef: {name: older-nats, key: token}}}
-- {name: NATS_URL, value: "nats://$(NATS_TOKEN)@older-nats:4222"}
-"""
+URL: Final = 'NATS_URL: {{ include "tailrace.natsUrl" . | quote }}\n'
+URL_WITH_TOKEN: Final = 'NATS_URL: "nats://$(A_NATS_TOKEN)@older-nats:4222"\n'
+VARIABLES: Final = "{{- range $name, $value := $env }}\n"
+TOKEN: Final = "- {name: A_NATS_TOKEN, valueFrom: {secretKeyRef: {name: older-nats, key: token}}}\n"
 PROBES: Final = '{{- include "tailrace.probes" . | nindent 10 }}'
 WITHOUT_NEWS: Final = [
-    (POD, "- {name: TAILRACE_NATS_TOKEN_FILE, value: /etc/tailrace/nats/token}\n", ""),
-    (POD, LIMIT, ""),
-    (POD, URL, URL_WITH_TOKEN),
+    (ENVIRONMENT, "TAILRACE_NATS_TOKEN_FILE: /etc/tailrace/nats/token\n", ""),
+    (ENVIRONMENT, LIMIT, ""),
+    (ENVIRONMENT, URL, URL_WITH_TOKEN),
+    (ENVIRONMENT, VARIABLES, TOKEN + VARIABLES),
     (API, PROBES, PROBES.replace(" . |", ' . | replace "internal" "http" |')),
-    (API, "            - {name: TAILRACE_INTERNAL_HOST, value: 0.0.0.0}\n", ""),
-    (API, '            - {name: TAILRACE_INTERNAL_PORT, value: "8081"}\n', ""),
+    (ENVIRONMENT, "TAILRACE_INTERNAL_HOST: 0.0.0.0\n", ""),
+    (ENVIRONMENT, 'TAILRACE_INTERNAL_PORT: "8081"\n', ""),
 ]
 """Texts of the chart, and what takes their place."""
 

@@ -36,6 +36,6 @@
 {{- if .Values.tracing.endpoint }}
 - to:
     {{- toYaml .Values.networkPolicy.tracing | nindent 4 }}
-  ports: [{protocol: TCP, port: {{ default (include "tailrace.urlPort" .Values.tracing.endpoint) .Values.networkPolicy.tracingPort | int }}}]
+  ports: [{protocol: TCP, port: {{ int .Values.networkPolicy.tracingPort | default (include "tailrace.urlPort" .Values.tracing.endpoint | int) }}}]
 {{- end }}
 {{- end -}}

@@ -71,7 +71,7 @@
 {{- if and $v.api.autoscaling.enabled (gt (int $v.api.autoscaling.minReplicas) (int $v.api.autoscaling.maxReplicas)) -}}
 {{- $errors = append $errors "api.autoscaling.minReplicas: must not exceed maxReplicas" -}}
 {{- end -}}
-{{- if and $v.api.autoscaling.enabled (not $v.api.autoscaling.cpuPercent) (not $v.api.autoscaling.streamsPerPod) -}}
+{{- if and $v.api.autoscaling.enabled (not (int $v.api.autoscaling.cpuPercent)) (not (int $v.api.autoscaling.streamsPerPod)) -}}
 {{- $errors = append $errors "api.autoscaling: set cpuPercent or streamsPerPod" -}}
 {{- end -}}
 {{- $least := ternary $v.api.autoscaling.minReplicas $v.api.replicas $v.api.autoscaling.enabled -}}

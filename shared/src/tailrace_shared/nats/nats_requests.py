@@ -101,6 +101,7 @@ class RequestMultiplexer:
         self._count = 0
         self._pending: dict[str, _Pending] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
         # The bytes that the connection had received, and when.
         self._received = (0, 0.0)
         self._resends: set[asyncio.Task[None]] = set()
@@ -231,13 +232,14 @@ class RequestMultiplexer:
                 pending.done.set_exception(error)
 
     def _set_timer(self, when: float) -> None:
+        self._due = when
         self._timer = asyncio.get_running_loop().call_at(when, self._on_time)
 
     def _on_time(self) -> None:
         """Fail the requests whose time is over, and send those again that may be lost."""
         now, following = asyncio.get_running_loop().time(), math.inf
-        is_busy = self._is_busy(now)
         self._timer = None
+        is_busy = self._is_busy(now)
         for inbox, pending in list(self._pending.items()):
             if pending.done.done():
                 continue
@@ -260,8 +262,9 @@ class RequestMultiplexer:
         client = self._client_ref()
         received = before if client is None else client.stats["in_bytes"]
         self._received = (received, now)
-        lateness = now - self._timer.when() if self._timer else 0.0
-        return lateness > _STALL_S or received - before > _BUSY_BYTES_PER_S * (now - measured_at)
+        return now - self._due > _STALL_S or received - before > _BUSY_BYTES_PER_S * (
+            now - measured_at
+        )
 
     def _send_again(self, request: _Request, inbox: str, pending: _Pending) -> None:
         if pending.begin_again is not None:
