@@ -12,7 +12,7 @@ test("only an open stream is live", () => {
 });
 
 test("each cause of no stream has a word of its own", () => {
-  expect(wordOf("disconnected")).toBe("Not connected");
+  expect(wordOf("disconnected")).toBe("Idle");
   expect(wordOf("disconnected", "ended")).toBe("Ended");
   expect(wordOf("disconnected", "hidden")).toBe("Paused");
   expect(wordOf("error", "refused")).toBe("Refused");

@@ -32,7 +32,8 @@ export function wordsOf({ state, detail }: Pick<Connection, "state" | "detail">)
       return ["error", "Refused", "The API refuses the stream."];
     case "connecting":
       return ["queued", "Connecting", ""];
+    // Nothing on the page goes on: an ended run needs no stream.
     default:
-      return ["queued", "Not connected", ""];
+      return ["queued", "Idle", ""];
   }
 }
