@@ -154,18 +154,12 @@ class World:
             moved = self._end_attempts()
             for run in tuple(self._runs):
                 moved = self._turn(run) or moved
-            # A turn ends with nothing left to decide; only another run, or an attempt that ends
-            # now, can change that.
-            is_alone = len(self._runs) == 1 and not self._is_attempt_due()
-            if not moved or is_alone:
+            if not moved:
                 return
-
-    def _is_attempt_due(self) -> bool:
-        return bool(self._running) and self._running[0][0] <= self.now
 
     def _end_attempts(self) -> bool:
         moved = False
-        while self._is_attempt_due():
+        while self._running and self._running[0][0] <= self.now:
             _at, _n, run, step_id, attempt, outcome, reports = heapq.heappop(self._running)
             step = run.state.steps[step_id]
             if step.status == "running" and step.attempt == attempt and not run.state.is_terminal:
