@@ -22,7 +22,7 @@ _REQUEST_S: Final = 1.0
 _RUN_S: Final = 2.0
 _SETTLED_S: Final = 240.0
 # What a process needs by itself, and the limits of one tenant.
-MEMORY_BYTES: Final = {"api": 360 * _MIB, "worker": 480 * _MIB, "nats": 400 * _MIB}
+MEMORY_BYTES: Final = {"api": 300 * _MIB, "worker": 300 * _MIB, "nats": 400 * _MIB}
 # CPU time of ``_calibrate`` on the machine for which the limits hold, in seconds.
 _REFERENCE_S: Final = 0.05
 

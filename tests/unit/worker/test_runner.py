@@ -20,6 +20,7 @@ from tailrace_worker.engine.decide.outcomes import Erred, Succeeded, Unable
 from tailrace_worker.engine.decide.plan import PlannedNode
 from tailrace_worker.engine.decide.sensitivity import SensitivityMarks
 from tailrace_worker.engine.run.attempt import Attempt
+from tailrace_worker.engine.run.output_budget import OutputBudget
 from tailrace_worker.engine.run.runner import Runner
 from tailrace_worker.nodes.node import NodeFailedError, Wait, declared_node, node
 from tailrace_worker.nodes.registry import NodeRegistry
@@ -228,6 +229,34 @@ async def test_a_large_output_is_decoded_only_for_expressions(threads, kind, is_
     outcome = await runner.run(planned, ExecutionState(), attempt)
     output = large if is_kept else msgspec.UNSET
     assert outcome == Succeeded(output, msgspec.json.encode(large))
+
+
+async def test_a_large_output_counts_while_it_waits_to_be_checked(threads, monkeypatch):
+    """Large outputs are checked one after the other; those that wait are in memory, too."""
+    large = "x" * (MAX_VALUE_BYTES + 1)
+    found = declared_node(node("under.test")(lambda: large))
+    assert found is not None
+    turn = threading.Lock()
+    monkeypatch.setattr("tailrace_worker.engine.run.runner._LARGE_OUTPUTS", turn)
+    runner = Runner(NodeRegistry([found]), threads, 2 * MAX_VALUE_BYTES, SecretStore())
+    planned = PlannedNode("n", Node("under.test"), is_actor=False)
+    budget = OutputBudget(2**63, 3 * MAX_VALUE_BYTES)
+    loop = asyncio.get_running_loop()
+
+    async def run_one():
+        step = StepState("n", attempt=1)
+        attempt = Attempt("t", "e", step, loop, lambda: None, budget=budget)
+        return await runner.run(planned, ExecutionState(), attempt)
+
+    with turn:
+        runs = [asyncio.create_task(run_one()) for _ in range(3)]
+        done, waiting = await asyncio.wait(runs, return_when=asyncio.FIRST_COMPLETED)
+    (refused,) = done
+    outcome = refused.result()
+    assert isinstance(outcome, Erred)
+    assert outcome.retryable
+    assert "TAILRACE_MAX_TENANT_PENDING_OUTPUT_BYTES" in outcome.message
+    assert all(isinstance(each, Succeeded) for each in await asyncio.gather(*waiting))
 
 
 async def test_an_output_is_at_most_256_kib(run):

@@ -16,6 +16,7 @@ from tailrace_api.http.startup_probes import answering_probes
 from tailrace_api.processes import Supervisor
 from tailrace_api.server import Server, bind, bind_internal, internal_server
 from tailrace_shared.errors import StartupError
+from tailrace_shared.process.freed_memory import return_freed_memory
 from tailrace_shared.process.settings_reader import (
     read_settings,
     refuse_arguments,
@@ -57,6 +58,7 @@ async def _serve(settings: ApiSettings) -> None:
 def _serve_alone(settings: ApiSettings) -> int:
     # The event loop waits this long for the interpreter's lock while a thread computes.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    return_freed_memory()
     reserve_descriptors(settings.max_streams + _OTHER_DESCRIPTORS)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -11,6 +11,7 @@ from queue import Empty, SimpleQueue
 import structlog
 
 from tailrace_shared.errors import StartupError
+from tailrace_shared.process.freed_memory import return_freed_memory
 from tailrace_shared.process.readiness import notify
 from tailrace_shared.process.settings_reader import refuse_arguments
 from tailrace_shared.redact.credentials import redact_credentials
@@ -41,6 +42,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _frame: signals.put(number))
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    return_freed_memory()
     try:
         refuse_arguments(sys.argv[1:])
         parts = build()

@@ -199,6 +199,8 @@ class Runner:
             value = call()
             if turn is None or is_small(value):
                 return _outcome(value, self._max_output_bytes, call)
+            # It waits for its turn, in memory.
+            call.attempt.held.cover(_least_bytes(value))
             with turn:
                 began = time.thread_time()
                 outcome = _outcome(value, self._max_output_bytes, call)
@@ -207,6 +209,8 @@ class Runner:
                 return outcome
         except self._interrupts:
             raise
+        except OutputMemoryError as error:
+            return Erred(str(error))
         except BaseException as error:  # noqa: BLE001 - of any class, as in `run`
             return erred(error, node, call.redactor)
 
