@@ -45,7 +45,7 @@ _DISPATCHES_TORN_EVENTS: Final = frozenset({"r3labs"})
 # The clients run in the fixture of the first test; each of their waits has a limit of its own.
 pytestmark = pytest.mark.timeout(600)
 
-_FLOW: Final = {"nodes": {"n": {"type": "log", "with": {"message": "x"}}}}
+_FLOW: Final = {"tags": ["eu"], "nodes": {"n": {"type": "log", "with": {"message": "x"}}}}
 _PAIRS: Final = [
     (client, stream)
     for client, stream in itertools.product(CLIENTS, STREAMS)

@@ -26,7 +26,9 @@ from harness.sse.client import SseClient, SseEvent, is_of_stream
 from tailrace_shared.execution import events as ev
 
 HERE: Final = Path(__file__).parents[2] / "e2e/clients"
-STREAMS: Final = ("execution", "run-and-stream", "paused", "pipelines", "feed", "several")
+STREAMS: Final = (
+    *("execution", "run-and-stream", "paused", "pipelines", "feed", "several", "lists"),
+)
 NODE: Final = (
     "eventsource",
     "eventsource-client",
@@ -56,7 +58,13 @@ _TYPES: Final = (
     *("step:progress", "step:completed", "paused.initial", "workflow.paused"),
     *("workflow.resumed", "workflow.cancelled", "batch_update", "status_update", "progress"),
     *("stage", "completion", "paused", "feed", "pipeline:flow"),
+    *("runs", "runs:flow", "stats", "tag:eu"),
 )
+# What streams of several topics have opened with last.
+_LAST_SNAPSHOT: Final = {
+    "several": ("pipeline:flow", "batch_update"),
+    "lists": ("tag:eu", "runs.initial"),
+}
 _BODY: Final = b'{"flow_id":"flow","input_data":{"poId":"po-1"}}'
 _KEY: Final = "matrix"
 _ROUNDS: Final = 6
@@ -189,6 +197,7 @@ class Matrix:
             "pipelines": "/ui-api/pipeline/status/stream?pipelineIds=flow",
             "feed": "/api/realtime/events",
             "several": f"/api/v1/sse/stream?topics=execution:{execution},paused,feed,pipeline:flow",
+            "lists": "/api/v1/sse/stream?topics=runs,runs:flow,stats,tag:eu",
         }[stream]
 
     @property
@@ -382,10 +391,12 @@ class Matrix:
 
     def _has_begun(self, stream: str, name: str) -> bool:
         """Return whether a client will receive all that is written to the log from now on."""
-        if stream == "several":
-            # The last topic opens with this block. If it is opened later, as for a client that has
-            # been cut before, what has been written meanwhile is a part of its snapshot.
-            return any("batch_update" in event.data for event in self._runs[name].events)
+        if stream in _LAST_SNAPSHOT:
+            # If the last topic is opened later, as for a client that has been cut before, what has
+            # been written meanwhile is a part of its snapshot.
+            topic, snapshot = _LAST_SNAPSHOT[stream]
+            events = self._runs[name].events
+            return any(event.type == topic and snapshot in event.data for event in events)
         run = self._gate.runs[name]
         return bool(run.positions or (stream == "execution" and run.statuses))
 
@@ -434,7 +445,8 @@ def _is_end(event: SseEvent) -> bool:
     """Return whether an event is the last that its stream shows of the run."""
     last = f'"resumedFrom":"wait{_ROUNDS - 1}"'
     return (
-        event.type in ("execution:completed", "pipeline:flow", "status_update", "progress")
+        event.type
+        in ("execution:completed", "pipeline:flow", "status_update", "progress", "tag:eu")
         and ('"completed"' in event.data or '"progress":100' in event.data)
     ) or (
         '"executionFinished"' in event.data

@@ -57,7 +57,10 @@ def is_of_stream(name: str, data: Any) -> bool:
     )
 
 
-_NOT_IN_LOG = {"connected", "paused.initial", "batch_update", "heartbeat"}
+_NOT_IN_LOG = {
+    *("connected", "heartbeat"),
+    *("paused.initial", "batch_update", "runs.initial", "stats.initial"),
+}
 
 
 @dataclass(slots=True)

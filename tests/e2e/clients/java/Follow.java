@@ -2,6 +2,7 @@ import java.nio.charset.StandardCharsets;
 import java.util.Timer;
 import java.util.TimerTask;
 import java.util.concurrent.TimeUnit;
+import okhttp3.Dispatcher;
 import okhttp3.MediaType;
 import okhttp3.OkHttpClient;
 import okhttp3.Request;
@@ -20,8 +21,18 @@ import okhttp3.sse.EventSources;
 public final class Follow {
   // The default read timeout of ten seconds would end a stream that is silent for as long.
   private static final OkHttpClient CLIENT =
-      new OkHttpClient.Builder().readTimeout(0, TimeUnit.SECONDS).build();
+      new OkHttpClient.Builder()
+          .readTimeout(0, TimeUnit.SECONDS)
+          .dispatcher(dispatcher())
+          .build();
   private static final Timer TIMER = new Timer();
+
+  // By default a sixth stream of one host waits until another one has ended.
+  private static Dispatcher dispatcher() {
+    Dispatcher dispatcher = new Dispatcher();
+    dispatcher.setMaxRequestsPerHost(100);
+    return dispatcher;
+  }
 
   private static synchronized void print(String line) {
     System.out.println(line);
