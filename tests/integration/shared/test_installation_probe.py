@@ -2,6 +2,7 @@
 
 import pytest
 
+from tailrace_shared.errors import UnavailableError
 from tailrace_shared.installation.demand import DemandReader
 from tailrace_shared.installation.probe import InstallationProbe
 from tailrace_shared.nats.topology import IDEMPOTENCY, JOBS, topology
@@ -51,4 +52,19 @@ async def test_a_stream_that_does_not_exist_hides_no_other(site, probe):
     await site.jetstream.api(f"STREAM.DELETE.KV_{site.subjects.stream(IDEMPOTENCY)}")
     found = await read(probe)
     assert f"KV_{IDEMPOTENCY}" not in found["stream_bytes"]
+    assert len(found["stream_bytes"]) == len(topology(site.settings)) - 1
+
+
+async def test_a_stream_without_a_leader_hides_no_other(site, probe, monkeypatch):
+    """The states of the others are needed most while one is missing."""
+    leaderless = f"KV_{site.subjects.stream(IDEMPOTENCY)}"
+    api = site.jetstream.api
+
+    async def answer(action, body=None):
+        if action == f"STREAM.INFO.{leaderless}":
+            raise UnavailableError("no answer")
+        return await api(action, body)
+
+    monkeypatch.setattr(site.jetstream, "api", answer)
+    found = await read(probe)
     assert len(found["stream_bytes"]) == len(topology(site.settings)) - 1

@@ -4,7 +4,6 @@ import pytest
 
 from tailrace_shared.installation import timer_forecast
 from tailrace_shared.installation.timer_forecast import TimerForecast
-from tailrace_shared.nats.topology import DUE
 from tailrace_shared.stores.indexes.due_index import DueIndex
 
 NOW = 1_000_000.0
@@ -16,14 +15,13 @@ def index(site):
 
 
 @pytest.fixture
-def count(site, index):
+def count(index):
     """Return a function that counts the timers of the next 30 seconds after some time."""
     forecast = TimerForecast(index)
 
     async def at(now=NOW):
-        stream = f"KV_{site.subjects.stream(DUE)}"
-        info = await site.jetstream.api(f"STREAM.INFO.{stream}")
-        return await forecast.count(now, 30.0, info["state"]["last_seq"])
+        newest, _ = await index.edge()
+        return await forecast.count(now, 30.0, newest)
 
     return at
 
@@ -57,3 +55,15 @@ async def test_a_timer_that_was_far_away_is_found_by_a_later_pass(index, count):
     assert await count() == 0
     assert await count(NOW + 500) == 0
     assert await count(NOW + 980) == 1
+
+
+async def test_a_timer_is_found_by_a_pass_that_takes_long(index, count, monkeypatch):
+    """In an index of a million entries a pass takes most of an hour."""
+    monkeypatch.setattr(timer_forecast, "_ENTRIES_PER_READING", 2)
+    await index.put("t", "far", NOW + 2_900)
+    for number in range(9):
+        await index.put("t", f"other{number}", NOW - 1)
+    # Five readings are a pass, so the first entry is read at 0, 1,000 and 2,000 seconds.
+    counts = [await count(NOW + 200 * reading) for reading in range(14)]
+    assert set(counts) == {0}
+    assert await count(NOW + 2_880) == 1

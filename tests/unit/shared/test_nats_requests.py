@@ -172,6 +172,25 @@ async def test_a_read_is_not_sent_again_while_the_connection_is_busy(
     assert (len(server.replies) == 1) == is_busy
 
 
+async def test_a_read_is_sent_again_while_other_messages_arrive(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A replica follows megabytes of live events over the same connection."""
+    monkeypatch.setattr(nats_requests, "RESEND_S", 0.01)
+    monkeypatch.setattr(nats_requests, "_STALL_S", math.inf)
+    server = _Server()
+    monkeypatch.setattr(_Server, "is_connected", True)
+    monkeypatch.setattr(nats_requests, "_publish", _publish)
+    requests = RequestMultiplexer(server, 60)
+    read = requests.request("read", b"", is_repeatable=True, needs_leader=False)
+    reading = asyncio.create_task(read)
+    await server.sent(1)
+    server.stats["in_bytes"] += 2**40
+    await server.sent(2)
+    server.answer(0, b"{}")
+    assert (await reading).data == b"{}"
+
+
 async def test_an_undecodable_reply_raises_in_the_caller() -> None:
     """It must not break the shared connection."""
     server = _Server()

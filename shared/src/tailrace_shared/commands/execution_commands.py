@@ -126,9 +126,14 @@ class ExecutionCommands:
     ) -> Commanded:
         """Resume a paused execution; approve the waiting step of one that was not paused.
 
-        With ``only_paused`` an execution that was not paused is refused.
+        Args:
+            tenant: the tenant of the execution.
+            execution: its id.
+            by: who resumes it, and with which idempotency key.
+            only_paused: refuse an execution that was not paused.
 
         Raises:
+            IllegalCommandError: nothing can be resumed, or it was not paused.
             InvalidInputError: the waiting step requires data.
         """
         command_id = by.command_id(execution, "resume")

@@ -13,7 +13,7 @@ from typing import Any, Final
 from tailrace_shared.errors import JetStreamError
 from tailrace_shared.installation.timer_forecast import TimerForecast
 from tailrace_shared.nats.jetstream import JetStream, subject_counts
-from tailrace_shared.nats.topology import DUE, JOBS, LINES
+from tailrace_shared.nats.topology import JOBS, LINES
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects, queue_of_job, share_queue
 
@@ -69,7 +69,7 @@ class Demand:
 
 
 class DemandReader:
-    """Reads the demand of an installation."""
+    """Reads the demand of an installation, by one call at a time."""
 
     def __init__(self, jetstream: JetStream, subjects: Subjects, stores: Stores) -> None:
         self._jetstream = jetstream
@@ -166,6 +166,5 @@ class DemandReader:
         return int(answer["total"])
 
     async def _due_soon(self) -> int:
-        info = await self._jetstream.api(f"STREAM.INFO.KV_{self._subjects.stream(DUE)}")
-        now = datetime.fromisoformat(info["ts"]).timestamp()
-        return await self._timers.count(now, SOON_S, info["state"]["last_seq"])
+        newest, now = await self._stores.due.edge()
+        return await self._timers.count(now, SOON_S, newest)

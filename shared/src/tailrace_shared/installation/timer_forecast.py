@@ -14,8 +14,8 @@ from tailrace_shared.stores.indexes.due_index import Due, DueIndex
 _ENTRIES_PER_READING: Final = 10_000
 # A pass begins this long after the one before, or once that has ended if it takes longer.
 _PASS_S: Final = 300.0
-# Entries whose deadlines are further away wait for the next pass.
-_HORIZON_S: Final = 2 * _PASS_S
+# Entries whose deadlines are more passes away wait for the next one, which meets them in time.
+_HORIZON_PASSES: Final = 2
 # Entries that are kept, about 60 MB. More would not change the decision of an autoscaler.
 _MAX_KEPT: Final = 200_000
 # Entries that one reading looks up again. Others count although they may have been removed.
@@ -25,7 +25,7 @@ _MAX_LOOKUPS: Final = 10_000
 class TimerForecast:
     """Counts the timers that fire within some seconds.
 
-    In an index of more entries than one reading reads, it counts too few until its first pass has
+    In an index of more entries than one reading reads, it counts too few until its second pass has
     ended.
     """
 
@@ -35,6 +35,8 @@ class TimerForecast:
         # The revision from which the pass goes on, the one that it ends before, and its begin.
         self._next = self._end = 1
         self._began_at = 0.0
+        # How far ahead an entry is kept, in seconds.
+        self._horizon = _HORIZON_PASSES * _PASS_S
         # The revision from which the entries are read that were written since the first reading.
         self._new = 0
 
@@ -54,6 +56,8 @@ class TimerForecast:
         if is_new:
             self._new = newest + 1
         if is_new or (self._next >= self._end and now >= self._began_at + _PASS_S):
+            took = 0.0 if is_new else now - self._began_at
+            self._horizon = _HORIZON_PASSES * max(took, _PASS_S)
             self._next, self._end, self._began_at = 1, newest + 1, now
         self._new = await self._read(now, self._new, newest + 1)
         self._next = await self._read(now, self._next, self._end)
@@ -62,7 +66,7 @@ class TimerForecast:
         checked = near[:_MAX_LOOKUPS]
         removed = {due.revision for due in checked} - await self._due.current(checked)
         for revision in removed:
-            del self._kept[revision]
+            self._kept.pop(revision, None)
         return len(near) - len(removed)
 
     async def _read(self, now: float, revision: int, end: int) -> int:
@@ -82,7 +86,7 @@ class TimerForecast:
         async for due in self._due.entries(revision):
             if due.revision >= end:
                 break
-            if now < due.by <= now + _HORIZON_S and len(self._kept) < _MAX_KEPT:
+            if now < due.by <= now + self._horizon and len(self._kept) < _MAX_KEPT:
                 self._kept[due.revision] = due
             count += 1
             if count == _ENTRIES_PER_READING:

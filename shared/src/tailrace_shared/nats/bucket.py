@@ -5,6 +5,7 @@ hundred keys in one round trip, and callers need one family of errors.
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from tailrace_shared.errors import UnavailableError, WrongLastSequenceError
@@ -99,6 +100,16 @@ class Bucket:
             return await self._jetstream.publish(self._prefix + key, value, fence)
         except WrongLastSequenceError:
             return None
+
+    async def edge(self) -> tuple[int, float]:
+        """Return the newest revision, and the time of NATS in seconds since the epoch.
+
+        Raises:
+            JetStreamError: JetStream refused.
+            UnavailableError: NATS did not answer.
+        """
+        info = await self._jetstream.api(f"STREAM.INFO.{self._stream}")
+        return info["state"]["last_seq"], datetime.fromisoformat(info["ts"]).timestamp()
 
     async def count(self, pattern: str) -> int:
         """Return the number of entries that match a pattern, from any replica.

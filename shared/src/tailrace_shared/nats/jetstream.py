@@ -61,7 +61,9 @@ _NOT_DELETED: Final = {10037, 10057}
 _TEMPORARILY_UNAVAILABLE: Final = {10005, 10008, 10009, 10158, 10167}
 _REQUEST_TIMEOUT_S: Final = 5.0
 # Requests that change nothing, or the same if they are made twice.
-_REPEATABLE: Final = ("INFO", "STREAM.INFO.", "STREAM.MSG.GET.", "CONSUMER.")
+_REPEATABLE: Final = (
+    *("INFO", "STREAM.INFO.", "STREAM.MSG.GET.", "CONSUMER.INFO.", "CONSUMER.LIST."),
+)
 _TEMPORARY_PAUSE_S: Final = 0.2
 # A publish is sent again each second meanwhile.
 _PUBLISH_TIMEOUT_S: Final = 3.0
@@ -114,6 +116,20 @@ class StoredMessage(NamedTuple):
     def time(self) -> float:
         """When the stream's leader stored it, in seconds since the epoch."""
         return datetime.fromisoformat(self.timestamp).timestamp()
+
+
+class _Batch(NamedTuple):
+    """The answer to a Direct Get of several messages.
+
+    Attributes:
+        pending: how many more messages match.
+        up_to: for a ``multi_last`` request the last sequence that the answering replica has; None
+            if no message matches.
+    """
+
+    messages: list[StoredMessage]
+    pending: int
+    up_to: int | None
 
 
 _decode_ack = msgspec.json.Decoder(_PubAck).decode
@@ -230,9 +246,6 @@ async def _check_jetstream(client: Client) -> None:
         ) from None
 
 
-_Batch = tuple[list[StoredMessage], int, int | None]
-
-
 class JetStream:
     """Requests to JetStream over one connection."""
 
@@ -245,13 +258,13 @@ class JetStream:
     async def api(self, action: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send a request to ``$JS.API.<action>`` and return the answer.
 
-        One that reads is repeated for five seconds while JetStream says that it cannot serve: a
-        server does so that was frozen or has just started, until it knows its cluster.
+        One that only reads is repeated for five seconds while JetStream says that it cannot serve:
+        a server does so that was frozen or has just started, until it knows its cluster.
 
         Raises:
             JetStreamError: JetStream refused.
             TemporarilyUnavailableError: JetStream cannot serve now.
-            UnavailableError: no answer within five seconds.
+            UnavailableError: a request had no answer within five seconds, so after ten in all.
         """
         payload = msgspec.json.encode(body) if body else b""
         repeatable = action.startswith(_REPEATABLE)
@@ -303,6 +316,9 @@ class JetStream:
         """Read one message by Direct Get; None if there is none.
 
         ``request`` is ``{"seq": …}``, ``{"last_by_subj": …}`` or another form of ADR-31.
+
+        Raises:
+            UnavailableError: NATS did not answer.
         """
         payload = msgspec.json.encode(request)
         message = await _answer(
@@ -438,18 +454,16 @@ class JetStream:
             sequence = page[-1].sequence + 1
 
     async def batch(self, stream: str, request: dict[str, Any]) -> tuple[list[StoredMessage], int]:
-        """Read one batch by Direct Get; return it and how many more messages match."""
-        page, pending, _ = await self.batch_up_to(stream, request)
-        return page, pending
-
-    async def batch_up_to(
-        self, stream: str, request: dict[str, Any]
-    ) -> tuple[list[StoredMessage], int, int | None]:
         """Read one batch by Direct Get; return it and how many more messages match.
 
-        For a ``multi_last`` request the third value is the last sequence that the answering
-        replica has, or None if no message matches.
+        Raises:
+            JetStreamError: JetStream refused.
+            UnavailableError: NATS did not answer, or the stream has no leader.
         """
+        found = await self._batch(stream, request)
+        return found.messages, found.pending
+
+    async def _batch(self, stream: str, request: dict[str, Any]) -> _Batch:
         done: asyncio.Future[_Batch] = asyncio.get_running_loop().create_future()
 
         def receiver() -> OnReply:
@@ -465,9 +479,9 @@ class JetStream:
                     case "204":
                         up_to = headers.get("Nats-UpTo-Sequence")
                         pending = int(headers.get("Nats-Num-Pending", "0"))
-                        done.set_result((page, pending, int(up_to) if up_to else None))
+                        done.set_result(_Batch(page, pending, int(up_to) if up_to else None))
                     case "404":
-                        done.set_result((page, 0, None))
+                        done.set_result(_Batch(page, 0, None))
                     case status:
                         reason = headers.get("Description", "direct get failed")
                         done.set_exception(
@@ -518,12 +532,12 @@ class JetStream:
                     "max_bytes": _PAGE_BYTES,
                     "seq": sequence,
                 }
-                page, pending, up_to = await self.batch_up_to(stream, request)
+                batch = await self._batch(stream, request)
                 # A subject that has got a newer message meanwhile comes again, on a later page.
-                found |= {message.subject: message for message in page}
-                is_up_to_date = up_to is not None and up_to >= at_least
-                has_more = pending > 0
-                sequence = page[-1].sequence + 1 if page else sequence
+                found |= {message.subject: message for message in batch.messages}
+                is_up_to_date = batch.up_to is not None and batch.up_to >= at_least
+                has_more = batch.pending > 0
+                sequence = batch.messages[-1].sequence + 1 if batch.messages else sequence
             return found, is_up_to_date
 
         found, _ = await until_caught_up(

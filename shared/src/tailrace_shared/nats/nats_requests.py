@@ -10,7 +10,7 @@ A request that its caller calls repeatable is sent again each second, for the sa
 that is frozen, or a leader that is being replaced, loses it without a word. While there is no
 leader NATS answers that no subscriber listens; such a request is sent again, too. A request with
 many replies is sent again after a second of silence; the copy has replies of its own, because those
-of two servers would mix. Reads of any replica are not sent again while the connection or this
+of two servers would mix. Reads of any replica are not sent again while many replies arrive or this
 process is busy: their replies may be large, and copies would delay them further.
 """
 
@@ -102,8 +102,9 @@ class RequestMultiplexer:
         self._pending: dict[str, _Pending] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
-        # The bytes that the connection had received, and when.
-        self._received = (0, 0.0)
+        # The bytes of all replies, and how many there were at a time.
+        self._reply_bytes = 0
+        self._measured = (0, 0.0)
         self._resends: set[asyncio.Task[None]] = set()
         self._subscribing = asyncio.Lock()
 
@@ -148,8 +149,9 @@ class RequestMultiplexer:
 
         Args:
             on_reply: called with each reply; sets ``done`` with the last one.
-            begin_again: returns the callback of a copy of the request, which is sent after each
-                second without a reply, and sets the same ``done``. By default none is sent.
+            begin_again: returns the callback of a copy of the request, which sets the same
+                ``done``. A copy is sent after a second without a reply, and each later one after
+                a second more than the one before. By default none is sent.
 
         Raises: as :meth:`request`, and the exception of ``done`` or of ``on_reply``.
         """
@@ -176,7 +178,7 @@ class RequestMultiplexer:
             pending.begin_again = begin_again
         self._pending[inbox] = pending
         if self._timer is None:
-            self._received = (self._client.stats["in_bytes"], now)
+            self._measured = (self._reply_bytes, now)
             self._set_timer(min(pending.deadline, now + RESEND_S))
         try:
             await _publish(self._client, subject, payload, inbox, headers)
@@ -215,6 +217,7 @@ class RequestMultiplexer:
         pending = self._pending.get(message.subject)
         if pending is None or pending.done.done():
             return
+        self._reply_bytes += len(message.data)
         if pending.on_reply is None:
             again = pending.again
             pending.is_refused = (
@@ -257,14 +260,12 @@ class RequestMultiplexer:
             self._set_timer(min(following, now + RESEND_S))
 
     def _is_busy(self, now: float) -> bool:
-        """Return whether replies may be late because of this connection or this process."""
-        before, measured_at = self._received
-        client = self._client_ref()
-        received = before if client is None else client.stats["in_bytes"]
-        self._received = (received, now)
-        return now - self._due > _STALL_S or received - before > _BUSY_BYTES_PER_S * (
-            now - measured_at
-        )
+        """Return whether replies may be late because of other replies or of this process."""
+        before, measured_at = self._measured
+        received, seconds = self._reply_bytes - before, max(now - measured_at, RESEND_S)
+        if now - measured_at >= RESEND_S:
+            self._measured = (self._reply_bytes, now)
+        return now - self._due > _STALL_S or received > _BUSY_BYTES_PER_S * seconds
 
     def _send_again(self, request: _Request, inbox: str, pending: _Pending) -> None:
         if pending.begin_again is not None:

@@ -103,6 +103,15 @@ class DueIndex:
             raise
         await self.remove(tenant, execution, request=request)
 
+    async def edge(self) -> tuple[int, float]:
+        """Return the newest revision, and the time of NATS in seconds since the epoch.
+
+        Raises:
+            JetStreamError: JetStream refused.
+            UnavailableError: NATS did not answer.
+        """
+        return await self._bucket.edge()
+
     async def entries(self, revision: int = 1) -> AsyncIterator[Due]:
         """Read all entries that were written since a revision, oldest first."""
         async for entry, written_at in self._bucket.scan(">", revision):
