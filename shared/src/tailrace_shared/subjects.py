@@ -100,7 +100,7 @@ class Subjects:
         raise InvalidIdError(f"{log_subject!r} is not the subject of an execution")
 
     def worker(self, worker_id: str) -> str:
-        """Return the subject of a worker's heartbeats, which list the executions that it drives."""
+        """Return the subject on which a worker says whether it drives an execution."""
         return f"{self.prefix}.worker.{worker_id}"
 
     def components(self) -> str:

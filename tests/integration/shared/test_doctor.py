@@ -5,7 +5,7 @@ import functools
 import msgspec
 import pytest
 
-from harness.generators.hand_written_log import queued, started
+from harness.generators.hand_written_log import completed, queued, started
 from harness.processes.ports import free_port
 from tailrace_shared.admin.__main__ import main
 from tailrace_shared.admin.doctor import Doctor
@@ -13,6 +13,7 @@ from tailrace_shared.errors import NatsUnreachableError
 from tailrace_shared.execution import commands
 from tailrace_shared.ids import new_execution_id
 from tailrace_shared.nats.components import Component, announce
+from tailrace_shared.nats.fenced_append import VERSION
 from tailrace_shared.nats.provision import ensure
 from tailrace_shared.nats.topology import KEYS, topology
 from tailrace_shared.stores.indexes.due_index import DueIndex
@@ -118,6 +119,25 @@ async def test_an_execution_that_a_worker_drives_is_not_overdue(site):
     pause = functools.partial(commands.request_pause, command_id="c", reason="", now=1.0)
     await site.log.request("t", execution, pause)
     assert (await doctor._overdue(later)).verdict == "ok"
+
+
+@pytest.mark.usefixtures("services")
+async def test_late_entries_of_logs_that_need_no_worker_or_a_newer_one(site):
+    """An execution that has ended needs no worker; one of a newer version stands still."""
+    doctor = Doctor(site.settings, site.client)
+    facts = await doctor._facts()
+    later = type(facts)(facts.account, facts.streams, facts.components, facts.now + 120)
+    due = DueIndex(site.jetstream, site.subjects)
+    ended, newer = new_execution_id(), new_execution_id()
+    await site.commit(ended, queued(ended), started(ended), completed(ended), writer="w1")
+    await due.put("t", ended, 1.0)
+    assert (await doctor._overdue(later)).verdict == "ok"
+    await site.commit(newer, queued(newer), started(newer), writer="w1")
+    await site.jetstream.publish(site.subjects.log("t", newer), b"[]", {VERSION: "99"})
+    await due.put("t", newer, 1.0)
+    found = await doctor._overdue(later)
+    assert found.verdict == "FAIL"
+    assert f"1 executions, the first is t/{newer}" in found.detail
 
 
 @pytest.mark.usefixtures("services")

@@ -13,7 +13,14 @@ import msgspec
 import nats.errors
 from nats.aio.client import Client
 
-from tailrace_shared.errors import JetStreamError, TopologyMismatchError, UnavailableError
+from tailrace_shared.errors import (
+    ExecutionNotFoundError,
+    JetStreamError,
+    NewerLogError,
+    ServiceError,
+)
+from tailrace_shared.execution.events import TERMINAL
+from tailrace_shared.execution.state import IllegalEventError
 from tailrace_shared.nats.components import Component, discover, running_version
 from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.provision import plan, version_of
@@ -22,7 +29,7 @@ from tailrace_shared.nats.topology import DEAD, EVENTS, TOPOLOGY_VERSION, topolo
 from tailrace_shared.settings import CommonSettings
 from tailrace_shared.stores.indexes.due_index import Due
 from tailrace_shared.stores.stores import Stores
-from tailrace_shared.subjects import DRIVEN, LogFilter, Subjects
+from tailrace_shared.subjects import DRIVEN, Subjects
 
 Verdict = Literal["ok", "warn", "FAIL"]
 
@@ -134,7 +141,7 @@ class Doctor:
         for name, check in checks:
             try:
                 yield await check(facts)
-            except (UnavailableError, JetStreamError, TopologyMismatchError) as error:
+            except ServiceError as error:
                 yield Finding("FAIL", name, f"cannot be checked: {error}")
 
     async def _facts(self) -> _Facts:
@@ -247,12 +254,12 @@ class Doctor:
         examined, others = late[:_MAX_EXAMINED], late[_MAX_EXAMINED:]
         turns = asyncio.Semaphore(_EXAMINED_AT_ONCE)
 
-        async def is_driven(due: Due) -> bool:
+        async def is_overdue(due: Due) -> bool:
             async with turns:
-                return await self._is_driven(due)
+                return await self._is_overdue(due)
 
-        driven = await asyncio.gather(*map(is_driven, examined))
-        overdue = [due for due, is_one in zip(examined, driven, strict=True) if not is_one] + others
+        found = await asyncio.gather(*map(is_overdue, examined))
+        overdue = [due for due, is_one in zip(examined, found, strict=True) if is_one] + others
         if not overdue:
             return Finding("ok", "overdue", "no execution is overdue")
         first = overdue[0]
@@ -263,16 +270,24 @@ class Doctor:
             "check that workers run and reach NATS",
         )
 
-    async def _is_driven(self, due: Due) -> bool:
-        """Ask the worker that last wrote to an execution: a step may take longer than a minute."""
-        newest = await self._stores.log.newest(LogFilter(due.tenant, due.execution))
-        writer = newest.writer if newest else ""
-        if newest and not writer:
-            # A command came last, and the API names no writer.
-            history = await self._stores.log.load(due.tenant, due.execution, newest.sequence)
-            writer = history.last_writer
-        if not writer:
+    async def _is_overdue(self, due: Due) -> bool:
+        """Return whether an execution with a late entry goes on without a worker."""
+        log = self._stores.log
+        try:
+            last = await log.last_commit(due.tenant, due.execution)
+            if last is None:
+                return True
+            if isinstance(last.events()[-1], TERMINAL):
+                return False  # the sweeper removes the entry
+            writer = await log.driver_of(due.tenant, last)
+        except ExecutionNotFoundError:  # it has been deleted since
             return False
+        except (NewerLogError, IllegalEventError, msgspec.DecodeError):
+            return True  # a newer version must run, or an operator must look
+        return not (writer and await self._is_driving(writer, due))
+
+    async def _is_driving(self, writer: str, due: Due) -> bool:
+        """Ask a worker whether it drives an execution: a step may take longer than a minute."""
         question = f"{due.tenant}.{due.execution}".encode()
         with contextlib.suppress(nats.errors.Error, TimeoutError):
             subject = self._subjects.worker(writer)

@@ -201,7 +201,7 @@ def _of_admin(subjects: Subjects) -> Iterator[str]:
     yield subjects.job(EXECUTIONS_QUEUE)
     yield subjects.restore_gap()
     yield f"{subjects.prefix}.components"
-    yield subjects.worker(">")
+    yield subjects.worker("*")
 
 
 def _subscriptions(subjects: Subjects, role: Role) -> list[str]:

@@ -312,6 +312,23 @@ class ExecutionLog:
         newest = await self.newest(LogFilter(tenant, execution), at_least)
         return None if newest is None else _readable(newest)
 
+    async def driver_of(self, tenant: str, last: Commit) -> str:
+        """Return the id of the worker that wrote last to an execution; empty if none has.
+
+        The API writes commands, but names no writer and never drives.
+
+        Args:
+            tenant: of the execution.
+            last: its newest commit.
+
+        Raises:
+            ExecutionNotFoundError: its first commits have expired.
+            NewerLogError: a newer version wrote to it.
+        """
+        if last.writer:
+            return last.writer
+        return (await self.load(tenant, last.execution, last.sequence)).last_writer
+
     async def last_commits(
         self, tenant: str, executions: Sequence[str], at_least: int
     ) -> dict[str, Commit]:

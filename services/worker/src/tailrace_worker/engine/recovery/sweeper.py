@@ -39,12 +39,12 @@ GRACE_S: Final = 30.0
 #: Seconds that an entry may be older than the log of its execution.
 CREATION_GRACE_S: Final = 60.0
 
-Finding = Literal["lost", "waiting", "unreadable", "driven", "settled"]
+EntryState = Literal["lost", "waiting", "unreadable", "driven", "settled"]
 """The kinds of overdue entries.
 
 ``lost``: its job is lost. ``waiting``: the job may still be in a queue. ``unreadable``: another
 version or an operator must help. ``driven``: a worker drives the execution, perhaps a long step.
-``settled``: it needs no worker.
+``settled``: the execution needs no worker, or a client may be about to create it.
 """
 
 _NOT_OVERDUE: Final = ("driven", "settled")
@@ -148,12 +148,12 @@ class Sweeper:
                 batch = []
         yield batch
 
-    async def _examine(self, due: Due, oldest_waiting: float | None) -> Finding:
-        """Enqueue an overdue execution if its job is lost."""
+    async def _examine(self, due: Due, oldest_waiting: float | None) -> EntryState:
+        """Enqueue an overdue execution if its job is lost; return the state of its entry."""
         if oldest_waiting is not None and oldest_waiting <= max(due.by, due.written_at) + GRACE_S:
             return "waiting"
         try:
-            finding = await self._find(due)
+            state = await self._state_of(due)
         except NewerLogError:
             return "unreadable"  # newer workers, which can read it, sweep too
         except (IllegalEventError, msgspec.DecodeError) as error:
@@ -165,15 +165,12 @@ class Sweeper:
                 error=str(error),
             )
             return "unreadable"
-        if finding == "lost":
+        if state == "lost":
             await self._enqueue(due)
-        return finding
+        return state
 
-    async def _find(self, due: Due) -> Finding:
-        """Return whether an execution should be driven, but no worker drives it.
-
-        Entries of executions that need not be driven are removed.
-        """
+    async def _state_of(self, due: Due) -> EntryState:
+        """Return the state of an overdue entry; remove it if its execution needs no worker."""
         last = await self._executions.last_commit(due.tenant, due.execution, at_least=1)
         if last is None:
             # A client may be about to create it.
@@ -200,11 +197,7 @@ class Sweeper:
     async def _is_driven(self, due: Due, last: Commit) -> bool:
         if last.time > self._clock() - 2 * self._periods.ack_wait:
             return True
-        # Replicas of the API also write, but name no writer and never drive.
-        writer = last.writer
-        if not writer:
-            history = await self._executions.load(due.tenant, due.execution, last.sequence)
-            writer = history.last_writer
+        writer = await self._executions.driver_of(due.tenant, last)
         return bool(writer) and await self._fleet.is_driving(writer, due.tenant, due.execution)
 
     async def _enqueue(self, due: Due) -> None:
