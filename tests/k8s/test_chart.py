@@ -168,6 +168,7 @@ def test_specific_settings_win_over_general_ones(chart: Chart):
         ({"nats.bundled.enabled": False}, "nats.url: set the URL"),
         ({"nats.replicas": 3}, "nats.replicas: 3 replicas need as many servers"),
         ({"nats.credentials.secretName": "x"}, "nats.credentials.secretName"),
+        ({"nats.credentials.users.api": "x"}, "nats.credentials.users: the bundled servers"),
         ({"nats.bundled.routes": ["a", "b"]}, "nats.bundled.routes"),
         ({"nats.tls.clientCertificate": True}, "nats.tls.secretName"),
         ({"auth.allowUnauthenticated": False}, "auth.allowUnauthenticated=true"),
@@ -249,6 +250,26 @@ def test_workers_follow_the_demand(chart: Chart):
     name, _, port = host.partition(":")
     [internal] = services[name.partition(".")[0]]["spec"]["ports"]
     assert (str(internal["port"]), internal["targetPort"]) == (port, "internal")
+
+
+def test_each_role_has_its_own_user_of_nats(chart: Chart):
+    """A file of the workers lets its reader neither read tickets nor delete a stream."""
+    users = {"api": "a", "worker": "w", "admin": "m"}
+    values = changed(PRODUCTION, {"nats.credentials": {"secretName": "", "users": users}})
+    found: dict[str, set[str]] = {}
+    for resource in [*chart.render(values), *chart.render(changed(values, RESTORE))]:
+        for pod in _pods([resource]):
+            [secret] = (each["secret"] for each in pod["volumes"] if each["name"] == "nats")
+            found.setdefault(secret["secretName"], set()).add(resource["metadata"]["name"])
+            for each in pod["containers"]:
+                assert "TAILRACE_NATS_CREDS_FILE" in _environment(each)
+    assert found["a"] == {"demo-api"}
+    assert found["w"] == {"demo-worker-default", "demo-worker-reports"}
+    kinds = ("topology", "backup", "restore", "test")
+    assert [kind for kind in kinds if not any(kind in name for name in found["m"])] == []
+    assert {*found} == {"a", "w", "m"}
+    with pytest.raises(Refused, match="name a Secret for each of api, worker and admin"):
+        chart.render(changed(values, {"nats.credentials.users.worker": ""}))
 
 
 def test_a_restore_stops_all_services(chart: Chart):

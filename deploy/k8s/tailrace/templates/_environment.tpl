@@ -48,7 +48,7 @@ NATS_URL: {{ include "tailrace.natsUrl" . | quote }}
 TAILRACE_NATS_REPLICAS: {{ .Values.nats.replicas | quote }}
 {{- if .Values.nats.bundled.enabled }}
 TAILRACE_NATS_TOKEN_FILE: /etc/tailrace/nats/token
-{{- else if .Values.nats.credentials.secretName }}
+{{- else if include "tailrace.natsSecret" (list . "admin") }}
 TAILRACE_NATS_CREDS_FILE: {{ printf "/etc/tailrace/nats/%s" .Values.nats.credentials.secretKey | quote }}
 {{- end }}
 {{- if .Values.nats.tls.secretName }}

@@ -45,7 +45,7 @@ resources:
 {{- end -}}
 
 {{- define "tailrace.natsMounts" -}}
-{{- if or .Values.nats.bundled.enabled .Values.nats.credentials.secretName }}
+{{- if or .Values.nats.bundled.enabled (include "tailrace.natsSecret" (list . "admin")) }}
 - {name: nats, mountPath: /etc/tailrace/nats, readOnly: true}
 {{- end }}
 {{- if .Values.nats.tls.secretName }}
@@ -53,17 +53,28 @@ resources:
 {{- end }}
 {{- end -}}
 
+{{/* The Secret with the NATS user of a role, `api`, `worker` or `admin`: (list $ role). Empty if there is none. */}}
+{{- define "tailrace.natsSecret" -}}
+{{- with (index . 0).Values.nats.credentials -}}
+{{- get (.users | default dict) (index $ 1) | default .secretName -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The files of the connection to NATS, for a role: (list $ role). */}}
 {{- define "tailrace.natsVolumes" -}}
+{{- $secret := include "tailrace.natsSecret" . -}}
+{{- with index . 0 -}}
 {{- if .Values.nats.bundled.enabled }}
 - name: nats
   secret: {secretName: {{ include "tailrace.name" . }}-nats, defaultMode: 0440}
-{{- else if .Values.nats.credentials.secretName }}
+{{- else if $secret }}
 - name: nats
-  secret: {secretName: {{ .Values.nats.credentials.secretName | quote }}, defaultMode: 0440}
+  secret: {secretName: {{ $secret | quote }}, defaultMode: 0440}
 {{- end }}
 {{- if .Values.nats.tls.secretName }}
 - name: nats-tls
   secret: {secretName: {{ .Values.nats.tls.secretName | quote }}, defaultMode: 0440}
+{{- end }}
 {{- end }}
 {{- end -}}
 

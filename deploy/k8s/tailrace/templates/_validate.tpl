@@ -26,6 +26,16 @@
 {{- if and $v.nats.bundled.enabled $v.nats.credentials.secretName -}}
 {{- $errors = append $errors "nats.credentials.secretName: the bundled servers have a token of their own; leave it empty" -}}
 {{- end -}}
+{{- $users := list -}}
+{{- range $v.nats.credentials.users -}}
+{{- $users = compact (append $users .) -}}
+{{- end -}}
+{{- if and $v.nats.bundled.enabled $users -}}
+{{- $errors = append $errors "nats.credentials.users: the bundled servers have a token of their own; leave them empty" -}}
+{{- end -}}
+{{- if and $users (lt (len $users) 3) (not $v.nats.credentials.secretName) -}}
+{{- $errors = append $errors "nats.credentials.users: name a Secret for each of api, worker and admin, or a secretName for the others" -}}
+{{- end -}}
 {{- if and $v.nats.bundled.routes (ne (len $v.nats.bundled.routes) (int $v.nats.bundled.servers)) -}}
 {{- $errors = append $errors (printf "nats.bundled.routes: give one route for each of the %d servers" (int $v.nats.bundled.servers)) -}}
 {{- end -}}
