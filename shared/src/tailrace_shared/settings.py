@@ -173,7 +173,8 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
     auth: Annotated[
         Literal["none", "jwt"],
         Meta(
-            description="Authentication of requests. `none` is accepted on loopback addresses only."
+            description="Authentication of requests. `none` is accepted on loopback addresses "
+            "only, unless `TAILRACE_ALLOW_OPEN_BIND` is true."
         ),
     ] = "none"
     auth_algorithm: Annotated[
@@ -388,7 +389,7 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
         int,
         Meta(
             description="Memory limit for all live topics in one API process, in bytes. Beyond "
-            "it, streams of new topics are refused with `503` and `Retry-After`.",
+            "it, streams of new topics get `stream:refused` with `topics_full` and a `retry:`.",
             ge=1048576,
         ),
     ] = 512 * 1024 * 1024
@@ -426,8 +427,8 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
     max_replay_reads: Annotated[
         int,
         Meta(
-            description="Maximum number of queued history reads. Beyond it, new streams are "
-            "refused with `503` and `Retry-After`.",
+            description="Maximum number of queued history reads. Beyond it, new streams get "
+            "`stream:refused` with `busy` and a `retry:`.",
             ge=1,
         ),
     ] = 512
@@ -564,7 +565,8 @@ class WorkerSettings(CommonSettings, frozen=True, kw_only=True):
         Duration,
         Meta(
             description="Time within which the http node must receive a complete response. A "
-            "shorter `timeout` of the step applies, too.",
+            "shorter `timeout` of the step applies, too. So do 10 s for the connection, and 30 s "
+            "without a byte.",
             extra=POSITIVE,
         ),
     ] = Duration(300)
