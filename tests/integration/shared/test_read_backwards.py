@@ -16,12 +16,16 @@ async def messages(site):
     random.seed(1)
     order = ["early"] * 5 + ["many"] * 700 + ["middle"] * 3 + ["many"] * 300 + ["late"] * 2
     order += random.choices(["many", "some"], [9, 1], k=300)
-    stored = []
+    stream = site.subjects.stream(STARTS)
     for workflow in order:
-        subject = site.subjects.start("t", workflow)
-        stored.append((await site.jetstream.publish(subject, b"{}"), workflow))
+        await site.jetstream.publish(site.subjects.start("t", workflow), workflow.encode())
+    # A message whose acknowledgement is late is stored twice.
+    stored = [
+        (message.sequence, message.data.decode())
+        async for message in site.jetstream.read(stream, ">", 1)
+    ]
     for sequence, _ in stored[900:1100]:
-        await site.jetstream.delete(site.subjects.stream(STARTS), sequence)
+        await site.jetstream.delete(stream, sequence)
     return stored[:900] + stored[1100:]
 
 

@@ -20,6 +20,12 @@ def nats_url(nats_server: NatsServer) -> str:
     return nats_server.url
 
 
+@pytest.fixture(autouse=True)
+async def other_stream(jetstream: JetStream) -> None:
+    """NATS removes the folder of an account without streams a moment after it has answered."""
+    await jetstream.api("STREAM.CREATE.OTHER", {"name": "OTHER", "subjects": ["other"]})
+
+
 @pytest.mark.parametrize(
     ("config", "headers"),
     [

@@ -25,6 +25,9 @@ from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
 
 DEFAULT_SKIP: Final = 10_000_000
+# NATS removes the folder of an account without streams after it has answered, and would remove that
+# of the first restored stream.
+_SETTLED_S: Final = 1.0
 
 
 async def command(settings: CommonSettings, options: argparse.Namespace) -> int:
@@ -98,6 +101,8 @@ class Restore:
             )
         for name in existing:
             await self._jetstream.api(f"STREAM.DELETE.{name}")
+        if existing:
+            await asyncio.sleep(_SETTLED_S)
 
     async def run(self, path: Path, identities: str) -> Rebuilt:
         """Restore the streams, skip sequences, rebuild the indexes and start what is live.
