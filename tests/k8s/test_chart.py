@@ -268,6 +268,9 @@ def test_each_role_has_its_own_user_of_nats(chart: Chart):
     kinds = ("topology", "backup", "restore", "test")
     assert [kind for kind in kinds if not any(kind in name for name in found["m"])] == []
     assert {*found} == {"a", "w", "m"}
+    [topology] = (each for each in chart.render(values) if each["kind"] == "Job")
+    # The services may not create streams.
+    assert topology["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
     with pytest.raises(Refused, match="name a Secret for each of api, worker and admin"):
         chart.render(changed(values, {"nats.credentials.users.worker": ""}))
 
