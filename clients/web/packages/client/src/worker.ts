@@ -29,20 +29,20 @@ function credentialsOf(host: Host, tokens: Tokens, groupOf: () => Group): Creden
   const refresh = () =>
     new Promise<boolean>((resolve) => {
       const group = groupOf();
-      const cancel = host.timer(() => group.onRefreshed(null), REFRESH_MS);
+      host.timer(() => resolve(false), REFRESH_MS);
       group.onRefreshed = (token) => {
-        cancel();
-        refreshing = null;
         if (token) tokens.accept(token);
         resolve(token !== null);
       };
-      if (!group.askForToken()) group.onRefreshed(null);
+      if (!group.askForToken()) resolve(false);
     });
   return {
     headers: () => tokens.headers(),
     // Streams that are refused at the same time wait for the same token.
     refresh: () => {
-      refreshing ??= refresh();
+      refreshing ??= refresh().finally(() => {
+        refreshing = null;
+      });
       return refreshing;
     },
   };

@@ -256,6 +256,33 @@ test("streams of a worker that are refused at the same time wait for the same to
   expect(client.connection.get()).toMatchObject({ sharing: "worker", streams: 2 });
 });
 
+test("a worker whose tab was closed during a refresh asks the next tab", async () => {
+  const { world, browser } = new Server();
+  const partsOf = browser.worker(world);
+  const open = async () => {
+    const tokens = ["old"];
+    const token = () => tokens.shift() ?? "new";
+    const client = world.client({ sharing: "auto", token }, partsOf());
+    client.observe("paused", new Notes());
+    await world.pass(500);
+    return client;
+  };
+  const first = await open();
+  first.close();
+  await world.pass(50);
+  world.stream.send("event: stream:auth-expired\ndata: {}\n\n");
+  await world.pass(2_000);
+  expect(world.live).toHaveLength(0);
+
+  const { serve } = world;
+  world.serve = (connection) => {
+    if (connection.headers.get("Authorization") === "Bearer new") serve?.(connection);
+    else connection.reject(401);
+  };
+  const next = await open();
+  expect(next.connection.get()).toMatchObject({ state: "connected", sharing: "worker" });
+});
+
 /** Return a load that fails so many times, and what it notes of its calls. */
 function failing(times: number) {
   const calls = { count: 0 };
