@@ -67,6 +67,7 @@ class Client implements TailraceClient {
   #isChanged = false;
   #isClosed = false;
   #stopWatching: () => void = () => {};
+  #stopLoading: () => void = () => {};
   #isPausedByHand = false;
 
   constructor(options: ClientOptions, parts: Parts) {
@@ -123,11 +124,8 @@ class Client implements TailraceClient {
     const sources: Source[] = [];
     if (sorted.length <= MAX_PIPELINE_TOPICS) sources.push(...sorted.map((id) => `pipeline:${id}`));
     else
-      for (let i = 0; i < sorted.length; i += MAX_PIPELINES) {
-        const list = sorted
-          .slice(i, i + MAX_PIPELINES)
-          .map(encodeURIComponent)
-          .join();
+      while (sorted.length) {
+        const list = sorted.splice(0, MAX_PIPELINES).map(encodeURIComponent).join();
         sources.push(`/ui-api/pipeline/status/stream?pipelineIds=${list}`);
       }
     return this.view(sources, pipelinesReducer);
@@ -158,6 +156,7 @@ class Client implements TailraceClient {
   close(): void {
     this.#isClosed = true;
     this.#stopWatching();
+    this.#stopLoading();
     this.#streams?.close();
     this.#streams = null;
   }
@@ -233,15 +232,22 @@ class Client implements TailraceClient {
 
   /** Load the code that holds streams; after a failure again, for as long as the client is open. */
   async #load({ reconnectDelay, maxReconnectDelay }: Times): ReturnType<LeaderLoader> {
+    let cause: string | undefined;
     for (let ms = reconnectDelay; ; ms = Math.min(2 * ms, maxReconnectDelay))
       try {
-        return await (this.#parts.load ?? loadLeader)();
-      } catch {
+        const loaded = await (this.#parts.load ?? loadLeader)();
+        if (this.#mirror.connection.cause === cause)
+          this.#mirror.connect({ state: "disconnected", cause: null });
+        return loaded;
+      } catch (error) {
+        // Another tab may lead, and then its streams are what there is to show.
+        if (this.#mirror.connection.state === "disconnected") {
+          cause = (error as Error).message;
+          this.#mirror.connect({ state: "error", cause });
+        }
         await new Promise<void>((resolve) => {
-          const again = () => {
-            if (!this.#isClosed) resolve();
-          };
-          this.#host.timer(again, ms * (1 + this.#host.random()));
+          if (!this.#isClosed)
+            this.#stopLoading = this.#host.timer(resolve, ms * (1 + this.#host.random()));
         });
       }
   }

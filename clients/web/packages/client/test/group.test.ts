@@ -283,12 +283,14 @@ test("a worker whose tab was closed during a refresh asks the next tab", async (
   expect(next.connection.get()).toMatchObject({ state: "connected", sharing: "worker" });
 });
 
+const CANNOT_LOAD = "Failed to fetch dynamically imported module";
+
 /** Return a load that fails so many times, and what it notes of its calls. */
 function failing(times: number) {
   const calls = { count: 0 };
   const load = async () => {
     calls.count += 1;
-    if (calls.count <= times) throw new TypeError("Failed to fetch dynamically imported module");
+    if (calls.count <= times) throw new TypeError(CANNOT_LOAD);
     return leader;
   };
   return { calls, load };
@@ -305,12 +307,45 @@ for (const sharing of ["none", "locks"] as const)
     client.observe("paused", notes);
     await world.pass(10_000);
     expect(calls.count).toBeLessThan(5);
+    expect(client.connection.get()).toMatchObject({ state: "error", cause: CANNOT_LOAD });
     client.observe("runs", new Notes());
     await world.pass(120_000);
     expect(calls.count).toBe(7);
     expect(world.live).toHaveLength(1);
     expect(notes.resets).toEqual(["opened"]);
+    expect(client.connection.get()).toMatchObject({ state: "connected", cause: null });
   });
+
+test("a tab without the code shows the streams of the tab that leads", async () => {
+  const server = await withTabs(1);
+  const [page] = server.pages;
+  const tab = server.browser.tab();
+  const parts = { host: tab.host(server.world), shared: tab, load: failing(100).load };
+  const client = server.world.client({ sharing: "locks" }, parts);
+  client.observe("paused", new Notes());
+  await server.world.pass(10_000);
+  expect(client.connection.get()).toMatchObject({ state: "connected", cause: null });
+  page?.client.close();
+  client.close();
+});
+
+test("a tab that leads nothing forgets why its code was not loaded", async () => {
+  const { world, browser } = new Server();
+  const [first, second] = [failing(0), failing(3)].map(({ load }) => {
+    const tab = browser.tab();
+    const client = world.client(
+      { sharing: "locks" },
+      { host: tab.host(world), shared: tab, load, startWorker: null },
+    );
+    client.prepare();
+    return client;
+  });
+  await world.pass(3_000);
+  expect(second?.connection.get()).toMatchObject({ state: "error", cause: CANNOT_LOAD });
+  await world.pass(20_000);
+  expect(first?.connection.get().leads).toBe(true);
+  expect(second?.connection.get()).toMatchObject({ state: "disconnected", cause: null });
+});
 
 test("a client that is closed loads nothing any more", async () => {
   const { world, browser } = new Server();
@@ -321,9 +356,10 @@ test("a client that is closed loads nothing any more", async () => {
   await world.pass(5_000);
   client.close();
   const { count } = calls;
+  await world.pass(100);
+  expect(world.isIdle).toBe(true);
   await world.pass(600_000);
   expect(calls.count).toBe(count);
-  expect(world.isIdle).toBe(true);
 });
 
 test("locks that refuse all requests are not asked in a loop", async () => {

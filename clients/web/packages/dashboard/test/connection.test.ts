@@ -16,6 +16,7 @@ test("each cause of no stream has a word of its own", () => {
   expect(wordOf("disconnected", "ended")).toBe("Ended");
   expect(wordOf("disconnected", "hidden")).toBe("Paused");
   expect(wordOf("error", "refused")).toBe("Refused");
+  expect(wordOf("error")).toBe("No stream");
   expect(wordOf("disconnected", "manual")).toBe("Cut");
   expect(wordOf("reconnecting", "draining")).toBe("Reconnecting");
 });

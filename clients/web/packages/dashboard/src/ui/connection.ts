@@ -29,7 +29,7 @@ export function wordsOf({ state, detail }: Pick<Connection, "state" | "detail">)
     case "reconnecting":
       return ["waiting", "Reconnecting", `The stream is cut. ${OLD}`];
     case "error":
-      return ["error", "Refused", "The API refuses the stream."];
+      return ["error", "No stream", "No stream can be opened."];
     case "connecting":
       return ["queued", "Connecting", ""];
     // Nothing on the page goes on: an ended run needs no stream.
