@@ -75,6 +75,12 @@ export async function click(text: string): Promise<void> {
   button.click();
 }
 
+/** Type into an input, over what React has set. */
+export function enter(input: HTMLInputElement, text: string): void {
+  Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value")?.set?.call(input, text);
+  input.dispatchEvent(new Event("input", { bubbles: true }));
+}
+
 /** Wait until an element is shown. */
 export async function shown(selector: string, text = ""): Promise<HTMLElement> {
   return await vi.waitFor(() => {

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import type { Schedule } from "../src/data/types.ts";
 import Schedules from "../src/pages/Schedules.tsx";
-import { click, ME, render, serve, shown } from "./browser.tsx";
+import { click, enter, find, ME, render, serve, shown } from "./browser.tsx";
 
 const SCHEDULE = {
   id: "early",
@@ -74,4 +74,37 @@ test("a backfill lists its firings before it starts their runs", async () => {
   await click("Start 1 run");
   await shown("[href='#/runs/made']", "made");
   expect(bodies).toEqual([{ dry_run: true }, { dry_run: false }]);
+});
+
+test("a backfill starts only what was listed for the range that is shown", async () => {
+  const sent: { start: string; answer: () => void }[] = [];
+  serve(({ method, path, body }) => {
+    if (path.includes("/me")) return ME;
+    if (method !== "POST") return { schedules: [SCHEDULE], cursor: null };
+    const { start, dry_run } = body as { start: string; dry_run: boolean };
+    const firings = [{ scheduled_at: start, execution_id: dry_run ? null : "made", error: null }];
+    return new Promise((resolve) => {
+      sent.push({ start, answer: () => resolve({ dry_run, firings }) });
+    });
+  });
+  await render(<Schedules />);
+  await click("Backfill early");
+  const from = (await shown("input[type=datetime-local]")) as HTMLInputElement;
+  const idle = () => shown(".sheet-foot button:not(:disabled)", "List the firings");
+  await click("List the firings");
+  enter(from, "2026-01-01T00:00");
+  sent[0]?.answer();
+  await idle();
+  expect(find("button", "Start 1 run")).toBeUndefined();
+
+  await click("List the firings");
+  sent[1]?.answer();
+  await click("Start 1 run");
+  // The answer of a start is shown whatever was typed meanwhile: its runs exist.
+  enter(from, "2026-01-02T00:00");
+  sent[2]?.answer();
+  await shown("[href='#/runs/made']", "made");
+  expect(find("button", "Start 1 run")).toBeUndefined();
+  expect(sent[2]?.start).toBe(sent[1]?.start);
+  expect(sent[1]?.start).not.toBe(sent[0]?.start);
 });

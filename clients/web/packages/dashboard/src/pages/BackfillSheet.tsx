@@ -10,24 +10,24 @@ const DAY_MS = 86_400_000;
 
 /** Start the runs that a schedule would have started in a range of time; list them before. */
 export function BackfillSheet({ schedule, onClose }: { schedule: Schedule; onClose: () => void }) {
-  const [start, setStart] = useState(() => localOf(new Date(Date.now() - DAY_MS).toISOString()));
-  const [end, setEnd] = useState(() => localOf(new Date().toISOString()));
-  const [answer, setAnswer] = useState<BackfillAnswer | null>(null);
+  const [range, setRange] = useState(() => ({
+    start: localOf(new Date(Date.now() - DAY_MS).toISOString()),
+    end: localOf(new Date().toISOString()),
+  }));
+  const [last, setLast] = useState<{ range: object; answer: BackfillAnswer } | null>(null);
   const [error, setError] = useState<unknown>(null);
-  const change = (set: (text: string) => void) => (text: string) => {
-    set(text);
-    // What was listed is not what would be started.
-    setAnswer(null);
-  };
   const send = async (dry_run: boolean) => {
     setError(null);
     try {
-      const range = { start: timeOf(start), end: timeOf(end), dry_run };
-      setAnswer(await post<BackfillAnswer>(`api/v1/schedules/${schedule.id}/backfill`, range));
+      const body = { start: timeOf(range.start), end: timeOf(range.end), dry_run };
+      const answer = await post<BackfillAnswer>(`api/v1/schedules/${schedule.id}/backfill`, body);
+      setLast({ range, answer });
     } catch (failure) {
       setError(failure);
     }
   };
+  // What was listed for another range is not what would be started; what has started stays shown.
+  const answer = last?.range === range || last?.answer.dry_run === false ? last.answer : null;
   const isListed = answer?.dry_run === true;
   return (
     <Sheet
@@ -45,8 +45,18 @@ export function BackfillSheet({ schedule, onClose }: { schedule: Schedule; onClo
       }
     >
       <div className="halves">
-        <Field label="From" type="datetime-local" value={start} onChange={change(setStart)} />
-        <Field label="Before" type="datetime-local" value={end} onChange={change(setEnd)} />
+        <Field
+          label="From"
+          type="datetime-local"
+          value={range.start}
+          onChange={(start) => setRange({ ...range, start })}
+        />
+        <Field
+          label="Before"
+          type="datetime-local"
+          value={range.end}
+          onChange={(end) => setRange({ ...range, end })}
+        />
       </div>
       {error ? <Failure error={error} /> : null}
       {answer ? (
