@@ -20,6 +20,7 @@ export interface Asked {
   path: string;
   body: unknown;
   key: string | null;
+  authorization: string | null;
 }
 
 /** Answer a request with a value, a `Response`, or a promise of one; a throw is a lost answer. */
@@ -30,8 +31,14 @@ export function serve(answer: Answer): Asked[] {
   const asked: Asked[] = [];
   const fetched = async (url: string, { method = "GET", headers, body }: RequestInit) => {
     const { pathname, search } = new URL(url);
-    const key = new Headers(headers).get("idempotency-key");
-    const request = { method, path: pathname + search, body: JSON.parse(String(body)), key };
+    const sent = new Headers(headers);
+    const request = {
+      method,
+      path: pathname + search,
+      body: JSON.parse(String(body)),
+      key: sent.get("idempotency-key"),
+      authorization: sent.get("authorization"),
+    };
     asked.push(request);
     const found = await answer(request);
     return found instanceof Response ? found : new Response(JSON.stringify(found));

@@ -2,6 +2,7 @@
 import { createClient } from "@tailrace/client";
 import { TailraceProvider } from "@tailrace/react";
 import { beforeEach, expect, test, vi } from "vitest";
+import { saveSession } from "../src/data/session.ts";
 import { DecisionForm } from "../src/run/DecisionForm.tsx";
 import { EMPTY_RUN, type RunState } from "../src/run/fold.ts";
 import { type Answer, click, find, refuse, render, serve, shown } from "./browser.tsx";
@@ -48,6 +49,11 @@ function decided(...answers: Answer[]) {
 const lost = () => {
   throw new TypeError("Failed to fetch");
 };
+/** Let everything be shown that has its answer. */
+async function turn(): Promise<void> {
+  for (const next of [setTimeout, requestAnimationFrame, setTimeout])
+    await new Promise<unknown>((resolve) => next(resolve));
+}
 const done = () =>
   [...document.querySelectorAll(".receipt [data-done]")].map((each) => each.textContent);
 
@@ -76,6 +82,62 @@ test("a decision that was stopped keeps its key; another one has a new one", asy
   expect(third).not.toBe(first);
   dispatchEvent(new Event("online"));
   expect(asked).toHaveLength(3);
+});
+
+test("a decision that is stopped and made again is sent by one loop", async () => {
+  const asked = decided(lost, () => new Promise(() => {}));
+  await render(form());
+  await click("Approve");
+  await click("Stop sending");
+  await click("Approve");
+  await shown("li[data-done]", "sent");
+  dispatchEvent(new Event("online"));
+  await turn();
+  expect(asked).toHaveLength(2);
+});
+
+test("a try of a decision that was stopped changes nothing of the one that is made again", async () => {
+  let fail = () => {};
+  const held = () =>
+    new Promise((_, reject) => {
+      fail = () => reject(new TypeError("Failed to fetch"));
+    });
+  const asked = decided(lost, held, () => ACCEPTED);
+  await render(form());
+  await click("Approve");
+  await shown("button", "Stop sending");
+  dispatchEvent(new Event("online"));
+  await vi.waitFor(() => expect(asked).toHaveLength(2));
+  await click("Stop sending");
+  await click("Approve");
+  await shown("li[data-done]", "in the log");
+  fail();
+  await turn();
+  expect(done()).toEqual(["sent", "in the log"]);
+});
+
+test("a decision is sent again as its user, and another user's is another decision", async () => {
+  const asked = decided(lost, lost, () => ACCEPTED);
+  saveSession({ token: "ada", organization: "" });
+  await render(form());
+  await click("Approve");
+  await shown("button", "Stop sending");
+  saveSession({ token: "bob", organization: "" });
+  dispatchEvent(new Event("online"));
+  await vi.waitFor(() => expect(asked).toHaveLength(2));
+  await turn();
+  await click("Stop sending");
+  await click("Approve");
+  await shown("li[data-done]", "in the log");
+  expect(asked.map(({ authorization }) => authorization)).toEqual([
+    "Bearer ada",
+    "Bearer ada",
+    "Bearer bob",
+  ]);
+  const [first, second, third] = asked.map(({ key }) => key);
+  expect(second).toBe(first);
+  expect(third).not.toBe(first);
+  saveSession({ token: "", organization: "" });
 });
 
 test("a lost race names the winner", async () => {

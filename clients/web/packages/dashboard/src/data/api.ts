@@ -18,14 +18,18 @@ export class Problem extends Error {
 /** Return an idempotency key. `randomUUID` exists only on pages from HTTPS or this machine. */
 export const newKey = (): string => crypto.getRandomValues(new Uint32Array(4)).join("-");
 
-/** @param key the idempotency key of a POST; the same one for each try of a request. */
+/**
+ * @param key the idempotency key of a POST; the same one for each try of a request.
+ * @param access the headers of a user, for a request that is sent again in another session.
+ */
 export async function call<T>(
   method: string,
   path: string,
   body?: unknown,
   key = newKey(),
+  access = sessionHeaders(),
 ): Promise<T> {
-  const headers: Record<string, string> = { accept: "application/json", ...sessionHeaders() };
+  const headers: Record<string, string> = { accept: "application/json", ...access };
   if (body !== undefined) headers["content-type"] = "application/json";
   if (method === "POST") headers["idempotency-key"] = key;
   let answer: Response;
@@ -56,8 +60,12 @@ function problemOf(answer: Response, text: string): Problem {
 }
 
 export const get = <T>(path: string) => call<T>("GET", path);
-export const post = <T>(path: string, body: unknown = {}, key?: string) =>
-  call<T>("POST", path, body, key);
+export const post = <T>(
+  path: string,
+  body: unknown = {},
+  key?: string,
+  access?: Record<string, string>,
+) => call<T>("POST", path, body, key, access);
 
 /** Return a query string with the values that are not empty. */
 export function query(values: Record<string, string | number | null | undefined>): string {

@@ -8,6 +8,7 @@
 import { winnerOf } from "../run/winner.ts";
 import { toast } from "../ui/parts.tsx";
 import { newKey, Problem, post } from "./api.ts";
+import { sessionHeaders } from "./session.ts";
 import { Store } from "./store.ts";
 import type { Json } from "./types.ts";
 import { useSelected } from "./useStore.ts";
@@ -18,6 +19,10 @@ export interface Decision {
   readonly choice: Choice;
   readonly data: Json;
   readonly key: string;
+  /** Whose decision it is: a session that changes meanwhile must not sign it. */
+  readonly access: Record<string, string>;
+  /** The loop that sends it. One that was stopped has no say once another one sends. */
+  readonly loop: symbol;
   /** `unanswered` is sent again by itself; `stopped` is not, but may have arrived. */
   readonly stage: "sending" | "unanswered" | "logged" | "refused" | "stopped";
   /** The id of the command in the log; empty until it is known. */
@@ -54,15 +59,20 @@ export async function decide(
   const id = idOf(execution, node);
   const last = decisions.newest.get(id);
   if (isUnderWay(last)) return;
-  const isSame = last?.choice === choice && JSON.stringify(last.data) === JSON.stringify(data);
+  const made = { choice, data, access: sessionHeaders() };
+  const isSame = last && textOf(last) === textOf(made);
   const key = isSame ? last.key : newKey();
-  set(id, { choice, data, key, stage: "sending", commandId: "", error: null, winner: "" });
-  for (let tried = 0; isUnderWay(of(id, key)); tried++) {
-    await send(execution, node, key);
-    if (of(id, key)?.stage !== "unanswered") return;
+  const loop = Symbol();
+  set(id, { ...made, key, loop, stage: "sending", commandId: "", error: null, winner: "" });
+  for (let tried = 0; isUnderWay(of(id, loop)); tried++) {
+    await send(execution, node, loop);
+    if (of(id, loop)?.stage !== "unanswered") return;
     await untilRetry(navigator.onLine ? (RETRY_MS[tried] ?? MAX_RETRY_MS) : MAX_RETRY_MS);
   }
 }
+
+const textOf = ({ choice, data, access }: Pick<Decision, "choice" | "data" | "access">) =>
+  JSON.stringify([choice, data, access]);
 
 /** Send a decision no more that has no answer. */
 export function stop(execution: string, node: string): void {
@@ -71,25 +81,25 @@ export function stop(execution: string, node: string): void {
   if (made?.stage === "unanswered") set(id, { ...made, stage: "stopped" });
 }
 
-async function send(execution: string, node: string, key: string): Promise<void> {
+async function send(execution: string, node: string, loop: symbol): Promise<void> {
   const id = idOf(execution, node);
-  const made = of(id, key);
+  const made = of(id, loop);
   if (!made) return;
-  const { choice, data } = made;
+  const { choice, data, key, access } = made;
   const change = (changed: Partial<Decision>) => {
-    const newest = of(id, key);
+    const newest = of(id, loop);
     if (newest) set(id, { ...newest, ...changed });
   };
   try {
     const body = { node_id: node, decision: choice, data };
     const path = `api/v1/executions/${execution}/resume`;
-    const { command_id } = await post<{ command_id: string }>(path, body, key);
+    const { command_id } = await post<{ command_id: string }>(path, body, key, access);
     change({ stage: "logged", commandId: command_id, error: null });
     toast(`${choice === "approved" ? "Approved" : "Rejected"} ${node}`, "success");
   } catch (error) {
     const { status } = error instanceof Problem ? error : { status: 0 };
     if (status === 0 || status >= 500) {
-      if (of(id, key)?.stage !== "stopped") change({ stage: "unanswered", error });
+      if (of(id, loop)?.stage !== "stopped") change({ stage: "unanswered", error });
       return;
     }
     const winner = status === 409 ? await winnerOf(execution, node) : "";
@@ -97,10 +107,10 @@ async function send(execution: string, node: string, key: string): Promise<void>
   }
 }
 
-/** Return the newest state of a decision, unless another one took its place. */
-function of(id: string, key: string): Decision | undefined {
+/** Return the newest state of a decision, unless another loop sends in its place. */
+function of(id: string, loop: symbol): Decision | undefined {
   const made = decisions.newest.get(id);
-  return made?.key === key ? made : undefined;
+  return made?.loop === loop ? made : undefined;
 }
 
 function set(id: string, made: Decision): void {
