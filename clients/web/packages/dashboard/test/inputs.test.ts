@@ -1,5 +1,5 @@
 // @vitest-environment jsdom
-import { beforeEach, expect, test } from "vitest";
+import { beforeEach, expect, test, vi } from "vitest";
 import { forgetInputs, keepInput, keptInput } from "../src/data/inputs.ts";
 
 beforeEach(() => sessionStorage.clear());
@@ -25,4 +25,13 @@ test("another user finds no input", () => {
   keepInput("check", undefined, INPUT);
   forgetInputs();
   expect(Object.keys(sessionStorage)).toEqual(["tailrace.token"]);
+});
+
+test("a full storage keeps nothing, and is no error", () => {
+  const full = vi.spyOn(Storage.prototype, "setItem").mockImplementation(() => {
+    throw new DOMException("full", "QuotaExceededError");
+  });
+  keepInput("check", undefined, INPUT);
+  full.mockRestore();
+  expect(keptInput("check")).toEqual({});
 });

@@ -20,7 +20,11 @@ export function keepInput(workflow: string, schema: Schema | undefined, input: J
   const kept = isObject
     ? Object.fromEntries(Object.entries(input).filter(([name]) => !isMarked(fields[name])))
     : input;
-  sessionStorage.setItem(PREFIX + workflow, JSON.stringify(kept));
+  try {
+    sessionStorage.setItem(PREFIX + workflow, JSON.stringify(kept));
+  } catch {
+    // The storage is full: the input is offered no more, but its run starts.
+  }
 }
 
 /** Forget what another user has entered. */

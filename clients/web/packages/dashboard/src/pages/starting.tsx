@@ -2,7 +2,7 @@ import { type ReactNode, useState } from "react";
 import { Problem, post } from "../data/api.ts";
 import { keepInput, keptInput } from "../data/inputs.ts";
 import { Only } from "../data/me.tsx";
-import { useWorkflow, useWorkflows } from "../data/queries.ts";
+import { useProblem, useWorkflow, useWorkflows } from "../data/queries.ts";
 import type { Json } from "../data/types.ts";
 import { go, href } from "../router.tsx";
 import { Choice, Workflows } from "../ui/fields.tsx";
@@ -76,6 +76,8 @@ function StartForm({ id, onClose }: { id: string; onClose: () => void }) {
       setSent(false);
     }
   };
+  const problem = useProblem(found);
+  if (problem) return <Failure error={problem} retry={() => found.refetch()} />;
   if (!found.data) return <Loading rows={3} />;
   const { description, input } = found.data.definition;
   const refused = error instanceof Problem ? error.errors : [];

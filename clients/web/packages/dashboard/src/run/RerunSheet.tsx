@@ -1,6 +1,6 @@
 import { useState } from "react";
 import { Problem, post } from "../data/api.ts";
-import { useVersions, useWorkflow } from "../data/queries.ts";
+import { useProblem, useVersions, useWorkflow } from "../data/queries.ts";
 import type { GraphDocument, Json, Rerun } from "../data/types.ts";
 import { go, href } from "../router.tsx";
 import { Choice } from "../ui/fields.tsx";
@@ -162,13 +162,15 @@ interface OtherInputProps {
 function OtherInput({ run, version, error, ...form }: OtherInputProps) {
   const chosen = version === "latest" ? undefined : version || String(run.version);
   const found = useWorkflow(run.workflow_id, chosen);
-  if (found.isPending) return <Loading rows={3} />;
+  const problem = useProblem(found);
+  if (problem) return <Failure error={problem} retry={() => found.refetch()} />;
+  if (!found.data) return <Loading rows={3} />;
   const refused = error instanceof Problem ? error.errors : [];
   return (
     <ValueForm
       key={version}
       id="rerun"
-      schema={found.data?.definition.input}
+      schema={found.data.definition.input}
       refused={refused
         .filter(({ pointer }) => pointer.startsWith("/input"))
         .map(({ pointer, detail }) => ({ pointer: pointer.slice(6), detail }))}
