@@ -53,8 +53,7 @@ const NOTHING: Step[] = [];
 const idle = { subscribe: () => () => undefined, get: () => NOTHING };
 
 function useStep(store: RunStore | null, id: string): Step | undefined {
-  const found = useSelectedRun(store, (steps) => steps.get(id));
-  return found;
+  return useSelectedRun(store, (steps) => steps.get(id));
 }
 
 function useSelectedRun<T>(store: RunStore | null, select: (steps: Steps) => T): T | undefined {

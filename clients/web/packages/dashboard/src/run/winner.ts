@@ -13,5 +13,5 @@ export async function winnerOf(execution: string, node: string): Promise<string>
   );
   if (!found) return "The wait is over: it timed out, or the run was cancelled.";
   const { actor, decision } = found.data as { actor?: string; decision?: string };
-  return `${actor || "Someone else"} was first: ${decision ?? "resumed"} at ${clock(found.timestamp)}.`;
+  return `${actor || "Another caller"} was first: ${decision ?? "resumed"} at ${clock(found.timestamp)}.`;
 }
