@@ -153,7 +153,7 @@ type Entry = Inbox["entries"][number];
 /** The steps that wait for a decision, with buttons to decide. */
 export class TailraceInbox extends StoreElement<Inbox> {
   readonly #list = html("ul", {});
-  /** The rows by their wait: a row stays while others come and go, and knows what it has sent. */
+  /** The rows by their step, which waits once: a row stays while others come and go, and knows what it has sent. */
   #rows = new Map<string, HTMLElement>();
   #shown: TailraceClient | null = null;
 
@@ -169,8 +169,7 @@ export class TailraceInbox extends StoreElement<Inbox> {
     const known = this.#rows;
     this.#rows = new Map();
     for (const entry of entries) {
-      // The same step may wait again later.
-      const key = [entry.executionId, entry.pausedAt, entry.pausedTime].join();
+      const key = `${entry.executionId}~${entry.pausedAt}`;
       this.#rows.set(key, known.get(key) ?? this.#row(entry));
     }
     if (!entries.length) return [html("p", { role: "status" }, "Nothing waits for a decision.")];
@@ -183,50 +182,54 @@ export class TailraceInbox extends StoreElement<Inbox> {
     return [this.#list];
   }
 
-  #row({ executionId, pausedAt, workflowName, reason, waitingFor }: Entry): HTMLElement {
-    let isSending = false;
-    const answer = html("span", { role: "status" });
-    const decide = (decision: "approved" | "rejected", label: string) => {
-      const button = html("button", { type: "button" }, label);
-      // The server counts a decision once, however often it is sent.
-      const idempotencyKey = crypto.getRandomValues(new Uint32Array(4)).join("-");
-      button.addEventListener("click", () => {
-        if (isSending) return;
-        send(true);
-        answer.textContent = "";
-        const path = { execution_id: executionId };
-        const body = { node_id: pausedAt, decision } as const;
-        const options = { path, body, idempotencyKey };
-        this.client
-          .request("POST /api/v1/executions/{execution_id}/resume", options)
-          // The row leaves with the stream's next block.
-          .catch((error: Error) => {
-            send(false);
-            answer.textContent = error.message;
-            this.dispatchEvent(new CustomEvent("tailrace-error", { detail: error, bubbles: true }));
-          });
-      });
-      return button;
-    };
-    const buttons = waitingFor.length
-      ? []
-      : [decide("approved", "Approve"), decide("rejected", "Reject")];
-    const send = (is: boolean) => {
-      isSending = is;
-      // A button that is `disabled` would lose the focus.
-      for (const button of buttons) button.setAttribute("aria-disabled", String(is));
-    };
+  #row(entry: Entry): HTMLElement {
+    const { executionId, pausedAt, workflowName, reason, waitingFor } = entry;
     const { baseUrl = "" } = this.client.options;
-    const place = encodeURIComponent(`${executionId}~${pausedAt}`);
-    const link = { href: `${baseUrl}/#/inbox?entry=${place}`, title: "Open in the dashboard" };
+    const id = encodeURIComponent(`${executionId}~${pausedAt}`);
+    const link = { href: `${baseUrl}/#/inbox?entry=${id}`, title: "Open in the dashboard" };
     return html(
       "li",
       {},
       html("span", { class: "name" }, html("a", link, `${workflowName}: ${pausedAt}`)),
       html("span", { class: "quiet" }, [reason, ...waitingFor].filter(Boolean).join(", ")),
-      answer,
-      ...buttons,
+      ...(waitingFor.length ? [] : this.#decision(entry)),
     );
+  }
+
+  /** Return the buttons that decide a step, after the status of what they send. */
+  #decision({ executionId, pausedAt }: Entry): HTMLElement[] {
+    let isSending = false;
+    const status = html("span", { role: "status" });
+    const buttonOf = (decision: "approved" | "rejected", label: string) => {
+      const button = html("button", { type: "button" }, label);
+      const options = {
+        path: { execution_id: executionId },
+        body: { node_id: pausedAt, decision },
+        // The server counts a decision once, however often it is sent.
+        idempotencyKey: crypto.getRandomValues(new Uint32Array(4)).join("-"),
+      };
+      button.addEventListener("click", () => {
+        if (isSending) return;
+        setSending(true);
+        status.textContent = "";
+        this.client
+          .request("POST /api/v1/executions/{execution_id}/resume", options)
+          // The row leaves with the stream's next block.
+          .catch((error: Error) => {
+            setSending(false);
+            status.textContent = error.message;
+            this.dispatchEvent(new CustomEvent("tailrace-error", { detail: error, bubbles: true }));
+          });
+      });
+      return button;
+    };
+    const buttons = [buttonOf("approved", "Approve"), buttonOf("rejected", "Reject")];
+    const setSending = (is: boolean) => {
+      isSending = is;
+      // A button that is `disabled` would lose the focus.
+      for (const button of buttons) button.setAttribute("aria-disabled", String(is));
+    };
+    return [status, ...buttons];
   }
 }
 
