@@ -15,7 +15,12 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from tailrace_shared.errors import UnavailableError, WrongLastSequenceError
-from tailrace_shared.nats.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, JetStream, StoredMessage
+from tailrace_shared.nats.jetstream import (
+    EXPECTED_LAST_SUBJECT_SEQUENCE,
+    Batch,
+    JetStream,
+    StoredMessage,
+)
 from tailrace_shared.nats.topology import EVENTS, STARTS
 from tailrace_shared.subjects import LogFilter, Subjects
 
@@ -274,9 +279,7 @@ class MemoryNats(JetStream):
         return _one(self._stream(stream), request) if at_least else message
 
     @_answered
-    async def batch_up_to(
-        self, stream: str, request: dict[str, Any]
-    ) -> tuple[list[StoredMessage], int, int | None]:
+    async def batch_up_to(self, stream: str, request: dict[str, Any]) -> Batch:
         """Return a page as a replica that may lag has it."""
         known = self._known(stream)
         if "multi_last" in request:
@@ -284,7 +287,7 @@ class MemoryNats(JetStream):
             up_to = known[-1].sequence if newest else None
             if newest and known[-1:] == self._stream(stream)[-1:]:
                 up_to = self._last[stream]
-            return sorted(newest.values()), 0, up_to
+            return Batch(sorted(newest.values()), 0, up_to)
         found = [
             message
             for message in known
@@ -298,7 +301,7 @@ class MemoryNats(JetStream):
                 break
             page.append(message)
             size += len(message.data)
-        return page, len(found) - len(page), None
+        return Batch(page, len(found) - len(page), None)
 
 
 def _matches(subject: str, pattern: str) -> bool:

@@ -118,7 +118,7 @@ class StoredMessage(NamedTuple):
         return datetime.fromisoformat(self.timestamp).timestamp()
 
 
-class _Batch(NamedTuple):
+class Batch(NamedTuple):
     """The answer to a Direct Get of several messages.
 
     Attributes:
@@ -460,11 +460,15 @@ class JetStream:
             JetStreamError: JetStream refused.
             UnavailableError: NATS did not answer, or the stream has no leader.
         """
-        found = await self._batch(stream, request)
+        found = await self.batch_up_to(stream, request)
         return found.messages, found.pending
 
-    async def _batch(self, stream: str, request: dict[str, Any]) -> _Batch:
-        done: asyncio.Future[_Batch] = asyncio.get_running_loop().create_future()
+    async def batch_up_to(self, stream: str, request: dict[str, Any]) -> Batch:
+        """Read one batch by Direct Get, with how far the answering replica is.
+
+        Raises: as :meth:`batch`.
+        """
+        done: asyncio.Future[Batch] = asyncio.get_running_loop().create_future()
 
         def receiver() -> OnReply:
             page: list[StoredMessage] = []
@@ -479,9 +483,9 @@ class JetStream:
                     case "204":
                         up_to = headers.get("Nats-UpTo-Sequence")
                         pending = int(headers.get("Nats-Num-Pending", "0"))
-                        done.set_result(_Batch(page, pending, int(up_to) if up_to else None))
+                        done.set_result(Batch(page, pending, int(up_to) if up_to else None))
                     case "404":
-                        done.set_result(_Batch(page, 0, None))
+                        done.set_result(Batch(page, 0, None))
                     case status:
                         reason = headers.get("Description", "direct get failed")
                         done.set_exception(
@@ -532,7 +536,7 @@ class JetStream:
                     "max_bytes": _PAGE_BYTES,
                     "seq": sequence,
                 }
-                batch = await self._batch(stream, request)
+                batch = await self.batch_up_to(stream, request)
                 # A subject that has got a newer message meanwhile comes again, on a later page.
                 found |= {message.subject: message for message in batch.messages}
                 is_up_to_date = batch.up_to is not None and batch.up_to >= at_least
