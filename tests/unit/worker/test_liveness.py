@@ -52,16 +52,30 @@ class ScriptedNats:
             pong.set_result(True)
 
 
-def ask(nats: Any) -> tuple[bool, float]:
-    """Return whether the attempt runs, and after how many seconds that was decided."""
+def ask(nats: Any, *, is_whole: bool = True) -> tuple[bool, float]:
+    """Return whether the attempt runs, and after how many seconds that was decided.
+
+    Args:
+        nats: the connection.
+        is_whole: whether the servers of NATS reach each other.
+    """
 
     async def timed() -> tuple[bool, float]:
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        is_running = await LivenessCheck(nats, Subjects("t")).is_running(JOB)
+        is_running = await liveness(nats, is_whole=is_whole).is_running(JOB)
         return is_running, loop.time() - begun
 
     return run_in_virtual_time(timed())
+
+
+def liveness(nats: Any, *, is_whole: bool = True) -> LivenessCheck:
+    """Return the check of a worker whose connection this is."""
+
+    async def is_cluster_whole() -> bool:
+        return is_whole
+
+    return LivenessCheck(nats, Subjects("t"), is_cluster_whole)
 
 
 def until(seconds: float, before: bytes | Exception, after: bytes | Exception) -> Script:
@@ -96,6 +110,15 @@ def test_a_worker_that_died_is_asked_twice() -> None:
     assert ask(ScriptedNats(until(1, gone, b"1")))[0]
 
 
+def test_a_worker_that_is_cut_off_with_its_server_is_alive() -> None:
+    """For the other servers it is gone until they reach its server again."""
+    gone = nats.errors.NoRespondersError()
+    assert ask(ScriptedNats(until(9, gone, b"1")), is_whole=False)[0]
+    is_running, seconds = ask(ScriptedNats(until(60, gone, b"1")), is_whole=False)
+    assert not is_running
+    assert 10 <= seconds < 13
+
+
 def test_after_an_outage_of_nats_other_workers_have_time_to_reconnect() -> None:
     """This worker has just connected again; the other one needs six seconds more."""
     gone = nats.errors.NoRespondersError()
@@ -111,6 +134,5 @@ def test_an_answer_is_believed_at_once() -> None:
 def test_silence_says_nothing_while_nats_itself_is_silent() -> None:
     """The question fails, and the job waits for NATS."""
     silent: Any = ScriptedNats(lambda _now: TimeoutError(), answers_pings=False)
-    liveness = LivenessCheck(silent, Subjects("t"))
     with pytest.raises(UnavailableError):
-        run_in_virtual_time(liveness.is_still_driven("w", "t", "e"))
+        run_in_virtual_time(liveness(silent).is_still_driven("w", "t", "e"))

@@ -13,8 +13,10 @@ from tailrace_shared.errors import (
     ExecutionNotFoundError,
     HistoryExpiredError,
     IllegalCommandError,
+    JetStreamError,
     LaggingReplicaError,
     NewerLogError,
+    UnavailableError,
     WrongLastSequenceError,
 )
 from tailrace_shared.execution import commands
@@ -90,6 +92,13 @@ class ExecutionLog:
             is_followed_by_all(info),
             term_of(info),
         )
+
+    async def is_followed_by_all(self) -> bool:
+        """Return whether the log's leader answers, and lately heard from all other replicas."""
+        try:
+            return (await self.edge()).is_followed_by_all
+        except (UnavailableError, JetStreamError):
+            return False
 
     async def on_leader(self, read: Callable[[], Awaitable[T]], at_least: int) -> T:
         """Return what a read of the leader finds, unless an older leader may have answered it.

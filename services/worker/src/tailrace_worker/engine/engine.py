@@ -314,7 +314,7 @@ class Engine:
                 limits=limits,
                 expression_steps=settings.expression_budget,
             ),
-            liveness=LivenessCheck(self._client, subjects),
+            liveness=LivenessCheck(self._client, subjects, stores.log.is_followed_by_all),
             statistics=Statistics(stores.stats),
             counts=self.counts,
             tracing=self._tracing,

@@ -2,13 +2,14 @@
 
 A worker answers for its drives on its own subject (``tr.worker.<id>``), and for each attempt of an
 actor node on a subject that only this attempt has. NATS answers at once for a worker that is gone
-("no responders"). A worker that is frozen does not answer, nor does one on a slow machine for a
-while: steps that it runs count as lost only after a silence that no living worker keeps.
+("no responders"), and for one whose server is cut off from the others. A worker that is frozen does
+not answer, nor does one on a slow machine for a while. So steps count as lost at once only while
+all servers reach each other, and otherwise after a silence that no living worker keeps.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from enum import Enum, auto
 from typing import Final
 
@@ -39,10 +40,22 @@ class _Answer(Enum):
 
 
 class LivenessCheck:
-    """Answers for this worker, and asks others."""
+    """Answers for this worker, and asks others.
 
-    def __init__(self, client: NatsClient, subjects: Subjects) -> None:
+    Args:
+        client: the connection.
+        subjects: the subjects of the installation.
+        is_cluster_whole: returns whether the servers of NATS reach each other.
+    """
+
+    def __init__(
+        self,
+        client: NatsClient,
+        subjects: Subjects,
+        is_cluster_whole: Callable[[], Awaitable[bool]],
+    ) -> None:
         self._client = client
+        self._is_cluster_whole = is_cluster_whole
         self._pulse = Pulse(client)
         self._subjects = subjects
 
@@ -109,7 +122,10 @@ class LivenessCheck:
             match await self._ask(subject, question):
                 case _Answer.GONE:
                     # If NATS was away just now, other workers may take longer to reconnect.
-                    if was_gone and self._client.since_reconnect >= _MAX_SILENCE_S:
+                    is_settled = was_gone and self._client.since_reconnect >= _MAX_SILENCE_S
+                    if is_settled and (
+                        loop.time() >= silent_until or await self._is_cluster_whole()
+                    ):
                         return False
                     was_gone = True
                     await asyncio.sleep(_SECOND_QUESTION_S)
