@@ -52,6 +52,16 @@ class _Server(Client):
         self._taker.set_result(Msg(self, subject=reply, data=data, headers=headers))
 
 
+@pytest.fixture
+def resending_server(monkeypatch: pytest.MonkeyPatch) -> _Server:
+    """A server to which requests are sent again soon, however busy this machine is."""
+    monkeypatch.setattr(nats_requests, "RESEND_S", 0.01)
+    monkeypatch.setattr(nats_requests, "_STALL_S", math.inf)
+    monkeypatch.setattr(_Server, "is_connected", True)
+    monkeypatch.setattr(nats_requests, "_publish", _publish)
+    return _Server()
+
+
 async def _settle() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
@@ -120,14 +130,10 @@ async def test_a_request_may_have_many_replies() -> None:
 
 
 async def test_a_request_with_many_replies_is_sent_again_after_a_silence(
-    monkeypatch: pytest.MonkeyPatch,
+    resending_server: _Server,
 ) -> None:
     """Each copy has replies of its own; the first one that is complete counts."""
-    monkeypatch.setattr(nats_requests, "RESEND_S", 0.01)
-    monkeypatch.setattr(nats_requests, "_STALL_S", math.inf)
-    server = _Server()
-    monkeypatch.setattr(_Server, "is_connected", True)
-    monkeypatch.setattr(nats_requests, "_publish", _publish)
+    server = resending_server
     done: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
 
     def begin() -> nats_requests.OnReply:
@@ -156,15 +162,11 @@ async def test_a_request_with_many_replies_is_sent_again_after_a_silence(
 
 @pytest.mark.parametrize("is_busy", [False, True])
 async def test_a_read_is_not_sent_again_while_the_connection_is_busy(
-    monkeypatch: pytest.MonkeyPatch, *, is_busy: bool
+    resending_server: _Server, monkeypatch: pytest.MonkeyPatch, *, is_busy: bool
 ) -> None:
     """Its reply waits behind others, and a copy would delay them further."""
-    monkeypatch.setattr(nats_requests, "RESEND_S", 0.01)
     monkeypatch.setattr(nats_requests, "_BUSY_BYTES_PER_S", -1 if is_busy else math.inf)
-    monkeypatch.setattr(nats_requests, "_STALL_S", math.inf)
-    server = _Server()
-    monkeypatch.setattr(_Server, "is_connected", True)
-    monkeypatch.setattr(nats_requests, "_publish", _publish)
+    server = resending_server
     requests = RequestMultiplexer(server, 0.2)
     read = requests.request("read", b"", is_repeatable=True, needs_leader=False)
     with pytest.raises(TimeoutError):
@@ -173,14 +175,10 @@ async def test_a_read_is_not_sent_again_while_the_connection_is_busy(
 
 
 async def test_a_read_is_sent_again_while_other_messages_arrive(
-    monkeypatch: pytest.MonkeyPatch,
+    resending_server: _Server,
 ) -> None:
     """A replica follows megabytes of live events over the same connection."""
-    monkeypatch.setattr(nats_requests, "RESEND_S", 0.01)
-    monkeypatch.setattr(nats_requests, "_STALL_S", math.inf)
-    server = _Server()
-    monkeypatch.setattr(_Server, "is_connected", True)
-    monkeypatch.setattr(nats_requests, "_publish", _publish)
+    server = resending_server
     requests = RequestMultiplexer(server, 60)
     read = requests.request("read", b"", is_repeatable=True, needs_leader=False)
     reading = asyncio.create_task(read)

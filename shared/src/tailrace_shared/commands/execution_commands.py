@@ -129,7 +129,7 @@ class ExecutionCommands:
         Args:
             tenant: the tenant of the execution.
             execution: its id.
-            by: who resumes it, and with which idempotency key.
+            by: the caller, with its idempotency key.
             only_paused: refuse an execution that was not paused.
 
         Raises:
