@@ -23,6 +23,8 @@ from harness.campaigns.client_matrix import (
     Outcome,
     is_whole,
     logged,
+    require_clients,
+    required_program,
 )
 from harness.generators.hand_written_log import HandWrittenLog
 from harness.http.client_gate import CUTS
@@ -56,6 +58,7 @@ _PAIRS: Final = [
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     """Run all clients once."""
+    require_clients()
     folder = tmp_path_factory.mktemp("clients")
     settings = {"heartbeat": "300ms", "retry": "20ms"}
     with (
@@ -116,7 +119,7 @@ def test_nodes_fetch_reports_a_cut_as_an_error(tmp_path: Path) -> None:
 async def _fetch_and_cut(folder: Path) -> None:
     with NatsServer(folder) as server, ApiProcess(server.url, folder) as api:
         process = await asyncio.create_subprocess_exec(
-            "node",
+            required_program("node"),
             str(HERE / "node/fetch.js"),
             f"{api.url}/api/realtime/events",
             stdout=asyncio.subprocess.PIPE,

@@ -51,6 +51,12 @@ POSTING: Final = frozenset(
 )
 """Clients that can send the request that starts a run."""
 
+_BUILT: Final = {
+    "node/node_modules": "npm ci --prefix node",
+    "go/clients": "cd go && go build -o clients .",
+    "java/lib": "cd java && mvn dependency:copy-dependencies -DoutputDirectory=lib",
+}
+"""The packages of the clients, and how to install or build each."""
 _TYPES: Final = (
     *("connected", "message", "error", "heartbeat", "stream:reset", "stream:position"),
     *("stream:refused", "execution:queued", "execution:started", "execution:paused"),
@@ -246,10 +252,10 @@ class Matrix:
         ]
         go = [word for name in chosen(GO) for word in (name.rpartition(".")[0], name, urls[name])]
         java = [word for name in chosen(["okhttp-sse"]) for word in (name, urls[name])]
-        await self._execute(_program("node"), str(HERE / "node/follow.js"), *node)
-        await self._execute(_built_go(), *go)
+        await self._execute(required_program("node"), str(HERE / "node/follow.js"), *node)
+        await self._execute(str(HERE / "go/clients"), *go)
         await self._execute(
-            _program("java"),
+            required_program("java"),
             *("-cp", str(HERE / "java/lib/*"), str(HERE / "java/Follow.java")),
             *java,
         )
@@ -454,18 +460,21 @@ def _is_end(event: SseEvent) -> bool:
     )
 
 
-def _program(name: str) -> str:
+def require_clients() -> None:
+    """Skip the test where a client, or a program that runs it, is missing."""
+    for name in ("node", "java", "chromium"):
+        required_program(name)
+    for built, remedy in _BUILT.items():
+        if not (HERE / built).exists():
+            skip_or_fail(built, f"in {HERE}, {remedy}")
+
+
+def required_program(name: str) -> str:
+    """Return the path of a program; skip the test where it is missing."""
     program = shutil.which(name)
     if program is None:
         skip_or_fail(name, "see .ci/run for what to install")
     return program
-
-
-def _built_go() -> str:
-    program = HERE / "go/clients"
-    if not program.exists():
-        skip_or_fail("the Go clients", f"cd {HERE}/go && go build -o clients .")
-    return str(program)
 
 
 @contextlib.asynccontextmanager
@@ -473,7 +482,7 @@ async def _pages(count: int) -> AsyncIterator[list[Page]]:
     """Open pages in one browser; see `harness.http.browser`."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=_program("chromium"), chromium_sandbox=os.geteuid() != 0
+            executable_path=required_program("chromium"), chromium_sandbox=os.geteuid() != 0
         )
         try:
             yield [await browser.new_page() for _ in range(count)]
